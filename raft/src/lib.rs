@@ -1,0 +1,1 @@
+//! Raft replication of the store.

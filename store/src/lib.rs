@@ -1,0 +1,27 @@
+//! The multi-version store of Skiff: etcd's data model and semantics.
+//!
+//! * [`api`]: the seam, [`Store`] and [`Cluster`], with its contract.
+//! * [`pb`]: etcd's public messages and our persisted formats.
+//! * [`mvcc`]: the state machine: evaluates commands, answers reads.
+//! * [`engine`]: ordered byte maps that hold the state: RocksDB, or memory for
+//!   tests and simulation.
+//! * [`watch`]: reports changes to watchers, with bounded memory.
+//!
+//! What is not here: consensus and time (the `raft` crate), gRPC (`kine-api`).
+
+pub mod api;
+pub mod engine;
+pub mod error;
+pub mod mvcc;
+pub mod watch;
+
+/// Generated messages: `etcdserverpb`, `mvccpb`, `authpb`, `skiff::v1`.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+}
+
+pub use api::{
+    Cluster, RangeStream, Read, ReadReply, SnapshotStream, Status, Store, StoreExt, Write, WriteReply,
+};
+pub use error::{ApiError, Code, Error, NodeError, Result};
