@@ -5,6 +5,7 @@
 //! * [`mvcc`]: the state machine: evaluates commands, answers reads.
 //! * [`engine`]: ordered byte maps that hold the state: RocksDB, or memory for
 //!   tests and simulation.
+//! * [`index`]: the copy-on-write B+tree behind the index and the memory engine.
 //! * [`watch`]: reports changes to watchers, with bounded memory.
 //!
 //! What is not here: consensus and time (the `raft` crate), gRPC (`kine-api`).
@@ -12,6 +13,7 @@
 pub mod api;
 pub mod engine;
 pub mod error;
+pub mod index;
 pub mod mvcc;
 pub mod watch;
 
