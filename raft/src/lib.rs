@@ -1,1 +1,18 @@
 //! Raft replication of the store.
+//!
+//! * [`types`]: openraft's type parameters.
+//! * [`codec`]: log entries, votes and positions as bytes.
+//! * [`peer`]: what members ask of each other, and who answers.
+//! * [`snapshot`]: a copy of the state in a directory.
+
+pub mod codec;
+pub mod peer;
+pub mod responder;
+pub mod snapshot;
+pub mod types;
+
+/// Generated messages: `skiff::raft::v1`.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+}
