@@ -1,3 +1,5 @@
 //! The `skiff` binary.
 
+mod cli;
+
 fn main() {}

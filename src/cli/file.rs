@@ -1,0 +1,75 @@
+//! The config file: YAML with the flags' names as keys, and etcd's two
+//! sections for TLS.
+
+use yaml_rust2::{Yaml, YamlLoader};
+
+use super::flag::{Flag, Kind};
+use super::table::{FLAGS, find};
+
+/// Largest file that is read as YAML, in bytes.
+const MAX_FILE_BYTES: usize = 1 << 20;
+
+/// The file's entries: key (`section.key` inside a section) and value as text.
+pub(crate) fn entries(text: &str) -> Result<Vec<(String, String)>, String> {
+    if text.len() > MAX_FILE_BYTES {
+        return Err(format!("larger than {MAX_FILE_BYTES} bytes"));
+    }
+    let documents = YamlLoader::load_from_str(text).map_err(|e| format!("not YAML: {e}"))?;
+    let Some(root) = documents.into_iter().next() else { return Ok(Vec::new()) };
+    let mut entries = Vec::new();
+    match root {
+        Yaml::Null => {}
+        Yaml::Hash(map) => {
+            for (key, value) in map {
+                let key = scalar(&key).ok_or("a key is not a text")?;
+                match value {
+                    Yaml::Hash(section) => {
+                        for (inner, value) in section {
+                            let inner = scalar(&inner).ok_or("a key is not a text")?;
+                            push(&mut entries, format!("{key}.{inner}"), &value)?;
+                        }
+                    }
+                    value => push(&mut entries, key, &value)?,
+                }
+            }
+        }
+        _ => return Err("not a map of settings".to_owned()),
+    }
+    Ok(entries)
+}
+
+fn push(entries: &mut Vec<(String, String)>, key: String, value: &Yaml) -> Result<(), String> {
+    let text = match value {
+        Yaml::Null => return Ok(()), // as if it were not there
+        Yaml::Array(items) => {
+            let items: Option<Vec<String>> = items.iter().map(scalar).collect();
+            items.ok_or_else(|| format!("key {key}: a list of lists"))?.join(",")
+        }
+        other => scalar(other).ok_or_else(|| format!("key {key}: not a plain value"))?,
+    };
+    entries.push((key, text));
+    Ok(())
+}
+
+fn scalar(value: &Yaml) -> Option<String> {
+    match value {
+        Yaml::String(text) | Yaml::Real(text) => Some(text.clone()),
+        Yaml::Integer(number) => Some(number.to_string()),
+        Yaml::Boolean(truth) => Some(truth.to_string()),
+        Yaml::Null => Some(String::new()),
+        _ => None,
+    }
+}
+
+/// The flag a key stands for: its place in a section, or its name.
+pub(crate) fn flag_of(key: &str) -> Option<&'static Flag> {
+    FLAGS.iter().find(|flag| flag.file_key == Some(key)).or_else(|| find(key))
+}
+
+/// Durations are numbers of nanoseconds in etcd's files.
+pub(crate) fn normalize(flag: &Flag, text: String) -> String {
+    match flag.kind {
+        Kind::Duration if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) => text + "ns",
+        _ => text,
+    }
+}

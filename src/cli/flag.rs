@@ -1,0 +1,135 @@
+//! What a flag is.
+
+/// The shape of a flag's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Any text.
+    Text,
+    /// `--flag`, `--flag=false`; as Go's flags, it never takes the next argument.
+    Bool,
+    /// A whole number.
+    Int,
+    /// A Go duration: `10s`, `1m30s`, `100ms`.
+    Duration,
+    /// Texts separated by commas; a file may give a YAML list.
+    List,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+}
+
+impl Kind {
+    /// The word for a value in `--help`.
+    pub(crate) fn placeholder(self) -> &'static str {
+        match self {
+            Kind::Text => "TEXT",
+            Kind::Bool => "BOOL",
+            Kind::Int => "N",
+            Kind::Duration => "DURATION",
+            Kind::List => "LIST",
+            Kind::Choice(_) => "WORD",
+        }
+    }
+}
+
+/// What a flag does here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// It is honoured.
+    Applies,
+    /// Accepted with a warning: nothing here corresponds to it. Why.
+    NoEffect(&'static str),
+    /// Refused when set to anything but its default: to ignore it would be
+    /// unsafe. Why.
+    Refused(&'static str),
+}
+
+/// A heading of `--help`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// This member.
+    Member,
+    /// The cluster it belongs to.
+    Cluster,
+    /// Limits and compaction.
+    Limits,
+    /// TLS.
+    Security,
+    /// Users and tokens.
+    Auth,
+    /// Logs and metrics.
+    Logging,
+    /// Checks and features.
+    Features,
+    /// Not for daily use.
+    Unsafe,
+    /// Accepted because etcd accepts them.
+    Compatibility,
+}
+
+impl Group {
+    /// All groups, in the order `--help` shows them.
+    pub(crate) const ALL: [Group; 9] = [
+        Group::Member,
+        Group::Cluster,
+        Group::Limits,
+        Group::Security,
+        Group::Auth,
+        Group::Logging,
+        Group::Features,
+        Group::Unsafe,
+        Group::Compatibility,
+    ];
+
+    /// The heading.
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Group::Member => "Member",
+            Group::Cluster => "Cluster",
+            Group::Limits => "Limits and compaction",
+            Group::Security => "Security",
+            Group::Auth => "Users and tokens",
+            Group::Logging => "Logs and metrics",
+            Group::Features => "Checks and features",
+            Group::Unsafe => "Unsafe",
+            Group::Compatibility => "Accepted for compatibility (no effect here)",
+        }
+    }
+}
+
+/// A flag of `skiff etcd`; also an environment variable and a file key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Flag {
+    /// The name, without dashes.
+    pub(crate) name: &'static str,
+    /// The shape of the value.
+    pub(crate) kind: Kind,
+    /// The default, as one would type it.
+    pub(crate) default: &'static str,
+    /// The heading it stands under.
+    pub(crate) group: Group,
+    /// One sentence.
+    pub(crate) help: &'static str,
+    /// Other spellings: older names of etcd's.
+    pub(crate) aliases: &'static [&'static str],
+    /// Key in the file where it is not the name: `section.key`.
+    pub(crate) file_key: Option<&'static str>,
+    /// What it does here.
+    pub(crate) effect: Effect,
+}
+
+impl Flag {
+    /// The environment variable: `ETCD_` and the name in capitals.
+    pub(crate) fn env(&self) -> String {
+        env_name(self.name)
+    }
+
+    /// True for the flag's own name and its other spellings.
+    pub(crate) fn answers_to(&self, name: &str) -> bool {
+        self.name == name || self.aliases.contains(&name)
+    }
+}
+
+/// The environment variable of a spelling.
+pub(crate) fn env_name(spelling: &str) -> String {
+    format!("ETCD_{}", spelling.to_ascii_uppercase().replace('-', "_"))
+}

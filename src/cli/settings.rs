@@ -1,0 +1,243 @@
+//! The settings of one start: flags over environment over defaults, or a file
+//! alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::file;
+use super::flag::{Effect, Flag, Kind, env_name};
+use super::nearest::nearest;
+use super::table::{FLAGS, find};
+use super::value;
+
+/// Why a command line cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum UsageError {
+    /// A flag nobody knows.
+    #[error("unknown flag --{name}{}", hint(suggestion.as_deref()))]
+    UnknownFlag {
+        /// As typed.
+        name: String,
+        /// What was probably meant.
+        suggestion: Option<&'static str>,
+    },
+    /// A value that does not fit the flag.
+    #[error("invalid value {value:?} for {place}: {problem}")]
+    InvalidValue {
+        /// The flag, variable or file key.
+        place: String,
+        /// As given.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A flag at the end that needs a value.
+    #[error("flag --{0} needs a value")]
+    MissingValue(String),
+    /// Something that is no flag.
+    #[error("{0:?} is not a flag; see skiff etcd --help")]
+    NotAFlag(String),
+    /// A flag that cannot be honoured and must not be ignored.
+    #[error("--{name} cannot be used: {why}")]
+    Refused {
+        /// The flag.
+        name: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// A config file that cannot be used.
+    #[error("config file {path}: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+fn hint(suggestion: Option<&str>) -> String {
+    suggestion.map(|name| format!("; did you mean --{name}?")).unwrap_or_default()
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Run with these settings.
+    Run(Settings),
+    /// Print the help and end.
+    Help,
+    /// Print the version and end.
+    Version,
+}
+
+/// Values by flag name, and what to warn about once there is a logger.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Settings {
+    values: BTreeMap<&'static str, String>,
+    /// Warnings, in the order they came up.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Settings {
+    /// Reads arguments (without the program's name) and environment.
+    pub(crate) fn parse(
+        arguments: impl IntoIterator<Item = String>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Request, UsageError> {
+        let mut settings = Settings::default();
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let Some(body) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
+                return Err(UsageError::NotAFlag(argument));
+            };
+            let (name, inline) = match body.split_once('=') {
+                Some((name, text)) => (name, Some(text.to_owned())),
+                None => (body, None),
+            };
+            match name {
+                "help" | "h" => return Ok(Request::Help),
+                "version" if inline.as_deref().is_none_or(|v| v == "true") => return Ok(Request::Version),
+                "version" => continue,
+                "" => return Err(UsageError::NotAFlag(argument)),
+                _ => {}
+            }
+            let flag = find(name).ok_or_else(|| unknown(name))?;
+            let text = match (inline, flag.kind) {
+                (Some(text), _) => text,
+                (None, Kind::Bool) => "true".to_owned(),
+                (None, _) => arguments.next().ok_or_else(|| UsageError::MissingValue(name.to_owned()))?,
+            };
+            settings.set(flag, text, &format!("flag --{name}"))?;
+        }
+        settings.read_environment(environment)?;
+        if let Some(path) = settings.values.get("config-file").filter(|path| !path.is_empty()).cloned() {
+            settings = Settings::from_file(&path, settings)?;
+        }
+        settings.warn_without_effect()?;
+        Ok(Request::Run(settings))
+    }
+
+    /// The file rules alone, as with etcd; what else was given is named.
+    fn from_file(path: &str, given: Settings) -> Result<Settings, UsageError> {
+        let problem = |problem| UsageError::File { path: path.to_owned(), problem };
+        let text = std::fs::read_to_string(path).map_err(|e| problem(format!("cannot read: {e}")))?;
+        let mut settings = Settings::default();
+        for name in given.values.keys().filter(|name| **name != "config-file") {
+            settings
+                .warnings
+                .push(format!("--{name} (or its environment variable) is ignored: --config-file is given"));
+        }
+        for (key, text) in file::entries(&text).map_err(problem)? {
+            match file::flag_of(&key) {
+                Some(flag) => {
+                    let text = file::normalize(flag, text);
+                    settings.set(flag, text, &format!("key {key} in {path}"))?;
+                }
+                None => settings.warnings.push(format!("key {key} in {path} is unknown and ignored")),
+            }
+        }
+        Ok(settings)
+    }
+
+    fn read_environment(
+        &mut self,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), UsageError> {
+        let environment: BTreeMap<String, String> = environment
+            .into_iter()
+            .filter(|(name, text)| name.starts_with("ETCD_") && !text.is_empty())
+            .collect();
+        let mut known: Vec<String> = Vec::new();
+        for flag in FLAGS {
+            // The flag's own name wins over its older spellings.
+            for variable in
+                std::iter::once(flag.env()).chain(flag.aliases.iter().map(|alias| env_name(alias)))
+            {
+                if let Some(text) = environment.get(&variable) {
+                    if self.values.contains_key(flag.name) {
+                        self.warnings.push(format!("{variable} is ignored: --{} is given", flag.name));
+                    } else {
+                        self.set(flag, text.clone(), &variable)?;
+                    }
+                }
+                known.push(variable);
+            }
+        }
+        for variable in environment.keys().filter(|variable| !known.contains(variable)) {
+            self.warnings.push(format!("unrecognized environment variable {variable}"));
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, flag: &'static Flag, text: String, place: &str) -> Result<(), UsageError> {
+        if let Err(problem) = value::check(flag.kind, &text) {
+            return Err(UsageError::InvalidValue { place: place.to_owned(), value: text, problem });
+        }
+        self.values.insert(flag.name, text);
+        Ok(())
+    }
+
+    fn warn_without_effect(&mut self) -> Result<(), UsageError> {
+        for flag in FLAGS {
+            let Some(text) = self.values.get(flag.name) else { continue };
+            match flag.effect {
+                Effect::Applies => {}
+                Effect::NoEffect(why) => {
+                    self.warnings.push(format!("--{} has no effect: {why}", flag.name));
+                }
+                Effect::Refused(_) if text == flag.default => {}
+                Effect::Refused(why) => return Err(UsageError::Refused { name: flag.name, why }),
+            }
+        }
+        Ok(())
+    }
+
+    /// True if the setting was given, by whatever way.
+    pub(crate) fn given(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+
+    /// The value of a flag, or its default. Only for names in the table.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        match self.values.get(name) {
+            Some(text) => text,
+            None => {
+                debug_assert!(find(name).is_some(), "{name} is not in the table");
+                find(name).map_or("", |flag| flag.default)
+            }
+        }
+    }
+
+    /// The value of a boolean flag.
+    pub(crate) fn bool(&self, name: &str) -> bool {
+        // Checked when it was set.
+        value::bool(self.text(name)).unwrap_or_default()
+    }
+
+    /// The value of a number flag.
+    pub(crate) fn int(&self, name: &str) -> i64 {
+        value::int(self.text(name)).unwrap_or_default()
+    }
+
+    /// The value of a duration flag.
+    pub(crate) fn duration(&self, name: &str) -> Duration {
+        value::duration(self.text(name)).unwrap_or_default()
+    }
+
+    /// The value of a list flag.
+    pub(crate) fn list(&self, name: &str) -> Vec<String> {
+        value::list(self.text(name))
+    }
+}
+
+fn unknown(name: &str) -> UsageError {
+    let names = FLAGS.iter().flat_map(|f| std::iter::once(f.name).chain(f.aliases.iter().copied()));
+    UsageError::UnknownFlag {
+        name: name.to_owned(),
+        suggestion: nearest(name, names.chain(["help", "version"])),
+    }
+}
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod tests;
