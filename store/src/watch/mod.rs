@@ -6,12 +6,30 @@
 //! falls back to catching up, so a slow consumer costs bounded memory and
 //! loses nothing; only compaction of history it has not read ends it.
 
-use std::task::{Context, Poll};
+mod batch;
+mod catch_up;
+mod cell;
+mod history;
+mod hub;
+mod inbox;
+mod index;
+mod interval;
+mod matcher;
+mod metrics;
+mod range;
+mod ring;
+#[cfg(test)]
+mod tests;
+mod watcher;
 
 use bytes::Bytes;
 
 use crate::error::Error;
 use crate::pb::mvccpb::Event;
+
+pub use history::{History, HistoryError, HistoryPage};
+pub use hub::{Hub, HubConfig};
+pub use watcher::Watcher;
 
 /// What to watch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,26 +67,16 @@ pub enum WatchItem {
     Closed(Error),
 }
 
-/// A running watch. Dropping it ends it.
-pub struct Watcher {
-    _todo: (),
+/// An event as the applier publishes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishedEvent {
+    /// The event. `prev_kv` may be set if the applier happens to know it; the
+    /// hub reads it from the history if somebody wants it and it is not.
+    pub event: Event,
 }
 
-impl Watcher {
-    /// The next item; `None` after the last.
-    pub async fn next(&mut self) -> Option<WatchItem> {
-        std::future::poll_fn(|cx| self.poll_next(cx)).await
-    }
-
-    /// Polls for the next item; `None` after the last.
-    pub fn poll_next(&mut self, _cx: &mut Context<'_>) -> Poll<Option<WatchItem>> {
-        todo!()
-    }
-
-    /// The revision up to which every event has been taken out of this
-    /// watcher, if it is synced and nothing waits; `None` while events are
-    /// still to come. A progress notification must not name a higher one.
-    pub fn progress(&self) -> Option<i64> {
-        todo!()
+impl From<Event> for PublishedEvent {
+    fn from(event: Event) -> Self {
+        Self { event }
     }
 }

@@ -1,0 +1,38 @@
+//! etcd's metrics of watches.
+
+use std::sync::LazyLock;
+
+use prometheus::{IntCounter, IntGauge};
+
+fn gauge(name: &str, help: &str) -> IntGauge {
+    prometheus::register_int_gauge!(name, help).unwrap_or_else(|error| {
+        tracing::warn!(name, %error, "metric is not exported");
+        IntGauge::new("unregistered", "not exported").expect("a constant name")
+    })
+}
+
+fn counter(name: &str, help: &str) -> IntCounter {
+    prometheus::register_int_counter!(name, help).unwrap_or_else(|error| {
+        tracing::warn!(name, %error, "metric is not exported");
+        IntCounter::new("unregistered", "not exported").expect("a constant name")
+    })
+}
+
+/// Watchers, synced or not.
+pub(super) static WATCHERS: LazyLock<IntGauge> =
+    LazyLock::new(|| gauge("etcd_debugging_mvcc_watcher_total", "Total number of watchers."));
+
+/// Watchers that are catching up.
+pub(super) static SLOW_WATCHERS: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.")
+});
+
+/// Events handed to watchers.
+pub(super) static EVENTS: LazyLock<IntCounter> = LazyLock::new(|| {
+    counter("etcd_debugging_mvcc_events_total", "Total number of events sent by this member.")
+});
+
+/// Events waiting in the queues of watchers.
+pub(super) static PENDING_EVENTS: LazyLock<IntGauge> = LazyLock::new(|| {
+    gauge("etcd_debugging_mvcc_pending_events_total", "Total number of pending events to be sent.")
+});
