@@ -1,19 +1,59 @@
 //! The state machine: etcd's data model over an [`Engine`].
 //!
-//! One applier calls [`Mvcc::apply`]; any number of readers call the rest.
+//! One applier calls [`Mvcc::apply`]; any number of readers call the rest and
+//! never wait for it: they work on the last published [`view::View`], a
+//! persistent copy of the in-memory state with an engine snapshot beside it.
+//! A third thread compacts.
+//!
+//! An apply is one engine batch: rows of the changes, leases, small tables and
+//! the log's own position go in together, so that the state on disk is always
+//! that of a whole number of entries. Nothing is published if it fails.
+//!
+//! Rows (frozen; see `keys` and `proto/skiff/v1/command.proto`): `kv` holds
+//! every kept version, `ev` every kept change, `lease` the leases, `meta` the
+//! rest. The index of live keys is in memory only, rebuilt when opening.
+//!
+//! Not here: validation that needs no state (the API layer does it), auth, and
+//! time: whoever drives the state machine keeps the leases' clock.
+
+mod compaction;
+pub mod compare;
+mod evaluate;
+mod hash;
+mod history;
+mod index_file;
+mod keys;
+mod range;
+mod read;
+mod state;
+mod view;
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+use prost::Message;
 
 use crate::api::{Read, ReadReply, WriteReply};
-use crate::engine::Engine;
-use crate::error::Result;
+use crate::engine::{Batch, Cf, Engine};
+use crate::error::{ApiError, Error, Result};
+use crate::mvcc::compaction::Compaction;
+use crate::mvcc::evaluate::Evaluator;
+use crate::mvcc::read::Chunks;
+use crate::mvcc::state::{FORMAT_ROW, STATE_ROW, State};
+use crate::mvcc::view::View;
 use crate::pb::etcdserverpb as pb;
 use crate::pb::skiff::v1::{Command, StoredLease};
-use crate::watch::{WatchSpec, Watcher};
+use crate::watch::{Hub, PublishedEvent, WatchSpec, Watcher};
+
+pub use evaluate::MAX_LEASE_TTL;
+pub use range::KeyRange;
+
+/// Version of the stored format. A store of a higher one is refused.
+pub const FORMAT: u32 = 1;
 
 /// Settings of the state machine. None of them changes what a command does.
 #[derive(Debug, Clone)]
@@ -24,11 +64,29 @@ pub struct MvccConfig {
     pub watcher_queue_bytes: usize,
     /// Revisions visited by one step of compaction.
     pub compaction_batch: usize,
+    /// Where [`Mvcc::save_index`] keeps a copy of the index that makes the
+    /// next start faster; none is kept without.
+    pub index_file: Option<PathBuf>,
+}
+
+impl MvccConfig {
+    fn hub(&self) -> crate::watch::HubConfig {
+        crate::watch::HubConfig {
+            ring_bytes: self.watch_history_bytes,
+            watcher_queue_bytes: self.watcher_queue_bytes,
+            ..Default::default()
+        }
+    }
 }
 
 impl Default for MvccConfig {
     fn default() -> Self {
-        Self { watch_history_bytes: 16 << 20, watcher_queue_bytes: 1 << 20, compaction_batch: 1000 }
+        Self {
+            watch_history_bytes: 16 << 20,
+            watcher_queue_bytes: 1 << 20,
+            compaction_batch: 1000,
+            index_file: None,
+        }
     }
 }
 
@@ -66,25 +124,69 @@ pub struct EntryOutcome {
     pub leases: Vec<LeaseChange>,
 }
 
+/// What readers, the watch hub and the applier share.
+pub(crate) struct Shared {
+    /// The engine and the state read from it; replaced together.
+    current: RwLock<(Arc<dyn Engine>, Arc<View>)>,
+    /// Bytes that compaction has removed.
+    bytes_removed: AtomicI64,
+}
+
+impl Shared {
+    fn view(&self) -> Arc<View> {
+        self.current.read().1.clone()
+    }
+
+    fn engine(&self) -> Arc<dyn Engine> {
+        self.current.read().0.clone()
+    }
+}
+
 /// The state machine.
 pub struct Mvcc {
-    _todo: (),
+    shared: Arc<Shared>,
+    hub: Hub,
+    config: MvccConfig,
+    /// Held while entries are applied or the state is replaced.
+    applier: Mutex<()>,
+    compaction: Mutex<Compaction>,
+    /// Revision of the index file; 0 while there is none.
+    saved_index: Mutex<i64>,
 }
 
 impl Mvcc {
     /// Opens the state kept in an engine: checks its format, loads the index.
     ///
     /// # Errors
-    /// [`crate::Error::Corruption`] where the state contradicts itself;
-    /// [`crate::Error::Storage`] where a newer version wrote it.
-    pub fn open(_engine: Arc<dyn Engine>, _config: MvccConfig) -> Result<Arc<Self>> {
-        todo!()
+    /// [`Error::Corruption`] where the state contradicts itself;
+    /// [`Error::Storage`] where a newer version wrote it.
+    pub fn open(engine: Arc<dyn Engine>, config: MvccConfig) -> Result<Arc<Self>> {
+        let (view, compaction) = load(engine.as_ref(), &config)?;
+        let bytes_removed = AtomicI64::new(compaction.stored.bytes_removed);
+        let shared = Arc::new(Shared { current: RwLock::new((engine, Arc::new(view))), bytes_removed });
+        let history: Weak<Shared> = Arc::downgrade(&shared);
+        let hub = Hub::new(config.hub(), shared.view().state.stored.revision, history)?;
+        Ok(Arc::new(Self {
+            shared,
+            hub,
+            config,
+            applier: Mutex::new(()),
+            compaction: Mutex::new(compaction),
+            saved_index: Mutex::new(0),
+        }))
     }
 
     /// Replaces the whole state by the one in `engine`, as after receiving a
     /// snapshot. Watchers go on from where they are.
-    pub fn install(&self, _engine: Arc<dyn Engine>) -> Result<()> {
-        todo!()
+    pub fn install(&self, engine: Arc<dyn Engine>) -> Result<()> {
+        let (view, loaded) = load(engine.as_ref(), &self.config)?;
+        let _applier = self.applier.lock();
+        let mut compaction = self.compaction.lock();
+        *compaction = loaded;
+        self.shared.bytes_removed.store(compaction.stored.bytes_removed, Ordering::Relaxed);
+        *self.shared.current.write() = (engine, Arc::new(view));
+        self.hub.reset();
+        Ok(())
     }
 
     /// Applies entries in order, in one atomic batch, then publishes them to
@@ -93,114 +195,247 @@ impl Mvcc {
     /// # Errors
     /// Only faults of the engine: nothing was applied, and the caller must
     /// retry the same entries or stop.
-    pub fn apply(&self, _entries: &[Entry]) -> Result<Vec<EntryOutcome>> {
-        todo!()
+    pub fn apply(&self, entries: &[Entry]) -> Result<Vec<EntryOutcome>> {
+        let _applier = self.applier.lock();
+        let Some(last) = entries.last() else { return Ok(Vec::new()) };
+        let (engine, view) = self.shared.current.read().clone();
+        self.check_order(&view, entries)?;
+        let mut evaluator = Evaluator::new((*view).clone());
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            outcomes.push(evaluator.entry(entry.term, &entry.commands)?);
+        }
+        let Evaluator { view: next, mut batch, events, .. } = evaluator;
+        let mut state = next.state;
+        state.stored.applied_index = last.index;
+        state.stored.applied_term = last.term;
+        state.stored.position = last.position.clone();
+        batch.put(Cf::Meta, STATE_ROW, state.stored.encode_to_vec());
+        engine.write(batch)?;
+        let revision = state.stored.revision;
+        let next = Arc::new(View::new(state, engine.snapshot()));
+        self.shared.current.write().1 = next;
+        self.hub.publish(revision, events.into_iter().map(PublishedEvent::from).collect());
+        Ok(outcomes)
+    }
+
+    fn check_order(&self, view: &View, entries: &[Entry]) -> Result<()> {
+        let mut applied = view.state.stored.applied_index;
+        for entry in entries {
+            if entry.index <= applied {
+                return Err(Error::Other(format!(
+                    "log entry {} was to be applied after entry {applied}",
+                    entry.index
+                )));
+            }
+            applied = entry.index;
+        }
+        Ok(())
     }
 
     /// The log's record of the last applied entry; empty before the first.
     pub fn position(&self) -> Bytes {
-        todo!()
+        self.shared.view().state.stored.position.clone()
     }
 
     /// Index of the last applied entry.
     pub fn applied_index(&self) -> u64 {
-        todo!()
+        self.shared.view().state.stored.applied_index
     }
 
     /// Makes everything applied durable; returns the applied index that is
     /// durable now. Blocks; not for an async worker.
     pub fn flush(&self) -> Result<u64> {
-        todo!()
+        let (engine, view) = self.shared.current.read().clone();
+        engine.flush()?;
+        Ok(view.state.stored.applied_index)
+    }
+
+    /// Rewrites the index file, if there is to be one and much has changed
+    /// since it was last written. Blocks for as long as writing all keys
+    /// takes; applies and reads go on.
+    pub fn save_index(&self) -> Result<()> {
+        let Some(path) = &self.config.index_file else { return Ok(()) };
+        let mut saved = self.saved_index.lock();
+        let view = self.shared.view();
+        let revision = view.state.stored.revision;
+        if index_file::worth_saving(*saved, revision, view.state.index.len()) {
+            index_file::save(path, &view.state.index, revision, view.snapshot.as_ref())?;
+            *saved = revision;
+        }
+        Ok(())
     }
 
     /// Answers a read from the current state. Blocks on the engine.
     /// `LeaseTimeToLive` answers the stored time: whoever keeps time replaces it.
-    pub fn read(&self, _read: &Read) -> Result<ReadReply> {
-        todo!()
+    pub fn read(&self, read: &Read) -> Result<ReadReply> {
+        let view = self.shared.view();
+        refuse_corrupt(&view, read)?;
+        Ok(match read {
+            Read::Range(request) => ReadReply::Range(read::range(&view, request)?),
+            Read::Txn(request) => ReadReply::Txn(evaluate::read_txn((*view).clone(), request)?),
+            Read::LeaseTimeToLive(request) => {
+                ReadReply::LeaseTimeToLive(read::lease_time_to_live(&view, request))
+            }
+            Read::LeaseLeases(_) => ReadReply::LeaseLeases(read::lease_leases(&view)),
+            Read::Hash(_) => ReadReply::Hash(hash::hash(&view)?),
+            Read::HashKv(request) => ReadReply::HashKv(hash::hash_kv(&view, request)?),
+            Read::Alarms => ReadReply::Alarms(read::alarms(&view)),
+        })
     }
 
     /// Answers a range in pieces of about `chunk_bytes`, from one state.
     pub fn read_chunks(
         &self,
-        _request: &pb::RangeRequest,
-        _chunk_bytes: usize,
+        request: &pb::RangeRequest,
+        chunk_bytes: usize,
     ) -> Result<Box<dyn Iterator<Item = Result<pb::RangeResponse>> + Send>> {
-        todo!()
+        let view = self.shared.view();
+        refuse_corrupt(&view, &Read::Range(pb::RangeRequest::default()))?;
+        Ok(Box::new(Chunks::new((*view).clone(), request, chunk_bytes)?))
     }
 
     /// Starts a watch.
-    pub fn watch(&self, _spec: WatchSpec) -> Watcher {
-        todo!()
+    pub fn watch(&self, spec: WatchSpec) -> Watcher {
+        self.hub.watch(spec)
+    }
+
+    /// Ends all watches, as when the store closes.
+    pub fn close_watches(&self, reason: Error) {
+        self.hub.close(reason);
     }
 
     /// Current revision.
     pub fn revision(&self) -> i64 {
-        todo!()
+        self.shared.view().state.stored.revision
     }
 
     /// Revision compacted at; -1 before the first compaction.
     pub fn compact_revision(&self) -> i64 {
-        todo!()
+        hash::reported_compact_revision(self.shared.view().state.stored.compact_revision)
     }
 
-    /// Bytes of keys, values and kept history: equal on all members.
+    /// Bytes of keys, values and kept history. Members differ by how far their
+    /// physical compaction has got.
     pub fn bytes_in_use(&self) -> i64 {
-        todo!()
+        self.shared.view().state.stored.bytes_written - self.shared.bytes_removed.load(Ordering::Relaxed)
     }
 
     /// Bytes the engine occupies.
     pub fn bytes_total(&self) -> i64 {
-        todo!()
+        self.shared.engine().size().total as i64
+    }
+
+    /// How many keys there are now.
+    pub fn key_count(&self) -> usize {
+        self.shared.view().state.index.len()
     }
 
     /// All leases, for a new keeper of time.
     pub fn leases(&self) -> Vec<StoredLease> {
-        todo!()
+        self.shared.view().state.leases.iter().map(|(_, lease)| lease.stored).collect()
     }
 
     /// A lease.
-    pub fn lease(&self, _id: i64) -> Option<StoredLease> {
-        todo!()
+    pub fn lease(&self, id: i64) -> Option<StoredLease> {
+        self.shared.view().state.leases.get(&id).map(|lease| lease.stored)
     }
 
     /// Alarms raised.
     pub fn alarms(&self) -> Vec<pb::AlarmMember> {
-        todo!()
+        self.shared.view().state.stored.alarms.clone()
     }
 
     /// Attributes (name, client URLs) published by members.
     pub fn member_attributes(&self) -> BTreeMap<u64, pb::Member> {
-        todo!()
+        (*self.shared.view().state.members).clone()
     }
 
     /// Cluster version; empty until it is known.
     pub fn cluster_version(&self) -> String {
-        todo!()
+        self.shared.view().state.stored.cluster_version.clone()
     }
 
     /// A downgrade in progress.
     pub fn downgrade(&self) -> Option<pb::DowngradeInfo> {
-        todo!()
+        self.shared.view().state.stored.downgrade.clone()
     }
 
     /// Copies the state into `dir` (hard links); returns the position it holds.
-    pub fn checkpoint(&self, _dir: &Path) -> Result<Bytes> {
-        todo!()
+    /// Waits for an apply under way, and holds the next one up for as long as
+    /// the engine takes to link its files.
+    pub fn checkpoint(&self, dir: &Path) -> Result<Bytes> {
+        let _applier = self.applier.lock();
+        let (engine, view) = self.shared.current.read().clone();
+        engine.checkpoint(dir)?;
+        Ok(view.state.stored.position.clone())
     }
 
     /// Does one bounded step of the compaction in progress; true while more is
     /// to do. Call it from a background thread.
     pub fn compact_step(&self) -> Result<bool> {
-        todo!()
+        let mut compaction = self.compaction.lock();
+        let (engine, view) = self.shared.current.read().clone();
+        let more = compaction.step(
+            engine.as_ref(),
+            view.snapshot.as_ref(),
+            view.state.stored.compact_revision,
+            self.config.compaction_batch,
+        )?;
+        self.shared.bytes_removed.store(compaction.stored.bytes_removed, Ordering::Relaxed);
+        Ok(more)
     }
 
     /// True once everything up to `revision` has been compacted physically.
-    pub fn compacted_physically(&self, _revision: i64) -> bool {
-        todo!()
+    pub fn compacted_physically(&self, revision: i64) -> bool {
+        self.compaction.lock().stored.done_through >= revision
     }
 
     /// Gives unused space back; blocks, others go on.
     pub fn reclaim(&self) -> Result<()> {
-        todo!()
+        self.shared.engine().reclaim()
     }
+}
+
+/// Reads the state of an engine, after checking that this version knows its
+/// format; marks an empty one.
+fn load(engine: &dyn Engine, config: &MvccConfig) -> Result<(View, Compaction)> {
+    check_format(engine)?;
+    let snapshot = engine.snapshot();
+    let compaction = Compaction::load(snapshot.as_ref())?;
+    let state = State::load(snapshot.as_ref(), &compaction.stored, config.index_file.as_deref())?;
+    Ok((View::new(state, snapshot), compaction))
+}
+
+fn check_format(engine: &dyn Engine) -> Result<()> {
+    match engine.snapshot().get(Cf::Meta, FORMAT_ROW)? {
+        Some(bytes) => {
+            let format = <[u8; 4]>::try_from(&bytes[..])
+                .map(u32::from_be_bytes)
+                .map_err(|_| Error::Corruption(format!("row meta/format: {bytes:02x?}")))?;
+            if format > FORMAT {
+                return Err(Error::Storage(format!(
+                    "the store was written in format {format} by a newer skiff; this binary reads up to \
+                     format {FORMAT}: start the newer binary, or restore a snapshot"
+                )));
+            }
+            Ok(())
+        }
+        None => {
+            let mut batch = Batch::default();
+            batch.put(Cf::Meta, FORMAT_ROW, FORMAT.to_be_bytes().to_vec());
+            engine.write(batch)
+        }
+    }
+}
+
+/// A store whose members disagree answers no reads of keys.
+fn refuse_corrupt(view: &View, read: &Read) -> Result<()> {
+    let corrupt = pb::AlarmType::Corrupt as i32;
+    if matches!(read, Read::Range(_) | Read::Txn(_))
+        && view.state.stored.alarms.iter().any(|alarm| alarm.alarm == corrupt)
+    {
+        return Err(ApiError::Corrupt.into());
+    }
+    Ok(())
 }
