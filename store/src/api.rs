@@ -155,7 +155,9 @@ pub struct Status {
     pub db_size_quota: i64,
     /// This member has no vote.
     pub is_learner: bool,
-    /// Alarms and other faults, in etcd's words.
+    /// Alarms raised, of all members.
+    pub alarms: Vec<pb::AlarmMember>,
+    /// Faults other than alarms and the lack of a leader, in etcd's words.
     pub errors: Vec<String>,
     /// Cluster version ("3.6.0"); empty until it is known.
     pub cluster_version: String,
@@ -163,6 +165,23 @@ pub struct Status {
     pub storage_version: String,
     /// A downgrade in progress.
     pub downgrade: Option<pb::DowngradeInfo>,
+}
+
+/// The part of a [`Status`] that every request needs: cheap to copy.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// Cluster id.
+    pub cluster_id: u64,
+    /// This member's id.
+    pub member_id: u64,
+    /// The leader this member follows; 0 for none.
+    pub leader: u64,
+    /// Raft term.
+    pub raft_term: u64,
+    /// Current revision.
+    pub revision: i64,
+    /// This member has no vote.
+    pub is_learner: bool,
 }
 
 /// A stream of pieces of a range; the merge of all is the range's answer.
@@ -201,6 +220,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// This member's state, without waiting.
     fn status(&self) -> Status;
+
+    /// What every request needs of the status. Called once or twice a request:
+    /// a store should answer it from atomics.
+    fn vitals(&self) -> Vitals {
+        let status = self.status();
+        Vitals {
+            cluster_id: status.cluster_id,
+            member_id: status.member_id,
+            leader: status.leader,
+            raft_term: status.raft_term,
+            revision: status.revision,
+            is_learner: status.is_learner,
+        }
+    }
 
     /// A receiver of the leader this member follows; 0 for none.
     fn leader(&self) -> tokio::sync::watch::Receiver<u64>;

@@ -24,6 +24,6 @@ pub mod pb {
 }
 
 pub use api::{
-    Cluster, RangeStream, Read, ReadReply, SnapshotStream, Status, Store, StoreExt, Write, WriteReply,
+    Cluster, RangeStream, Read, ReadReply, SnapshotStream, Status, Store, StoreExt, Vitals, Write, WriteReply,
 };
 pub use error::{ApiError, Code, Error, NodeError, Result};
