@@ -4,11 +4,13 @@
 //! * [`codec`]: log entries, votes and positions as bytes.
 //! * [`peer`]: what members ask of each other, and who answers.
 //! * [`snapshot`]: a copy of the state in a directory.
+//! * [`transport`]: members talk to each other over gRPC.
 
 pub mod codec;
 pub mod peer;
 pub mod responder;
 pub mod snapshot;
+pub mod transport;
 pub mod types;
 
 /// Generated messages: `skiff::raft::v1`.
