@@ -10,6 +10,11 @@
 //! * A [`Snapshot`] is immune to later batches and costs O(1) to take.
 //! * Iteration is in ascending byte order of keys, or descending on request.
 
+#[cfg(test)]
+mod conformance;
+pub mod mem;
+pub mod rocks;
+
 use std::path::Path;
 use std::sync::Arc;
 
