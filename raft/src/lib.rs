@@ -1,5 +1,8 @@
 //! Raft replication of the store.
 //!
+//! * [`disk`]: the disk, behind a seam.
+//! * [`wal`]: the write-ahead log of votes and entries.
+//! * [`log_store`]: the log as openraft wants it.
 //! * [`types`]: openraft's type parameters.
 //! * [`codec`]: log entries, votes and positions as bytes.
 //! * [`peer`]: what members ask of each other, and who answers.
@@ -7,11 +10,14 @@
 //! * [`transport`]: members talk to each other over gRPC.
 
 pub mod codec;
+pub mod disk;
+pub mod log_store;
 pub mod peer;
 pub mod responder;
 pub mod snapshot;
 pub mod transport;
 pub mod types;
+pub mod wal;
 
 /// Generated messages: `skiff::raft::v1`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
