@@ -1,0 +1,118 @@
+//! The Lease service.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use futures::Stream;
+use skiff_store::pb::etcdserverpb as pb;
+use skiff_store::{ApiError, Error, StoreExt};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::api::Api;
+use crate::services::lease_server::Lease;
+use crate::to_status;
+
+/// Longest time to live of a lease, in seconds.
+const MAX_TTL: i64 = 9_000_000_000;
+
+/// Answers etcd's Lease calls from a store.
+pub(crate) struct LeaseService(pub(crate) Api);
+
+type KeepAliveStream = Pin<Box<dyn Stream<Item = Result<pb::LeaseKeepAliveResponse, Status>> + Send>>;
+
+fn is_missing(error: &Error) -> bool {
+    matches!(error, Error::Api(ApiError::LeaseNotFound))
+}
+
+/// Renews one lease. The header is taken before, so that its revision is not
+/// above the state in which the lease was seen alive.
+async fn renew(api: &Api, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+    let header = Some(api.header(0));
+    let ttl = match api.store.lease_keep_alive(pb::LeaseKeepAliveRequest { id }).await {
+        Ok(response) => response.ttl,
+        Err(error) if is_missing(&error) => 0,
+        Err(error) => return Err(to_status(error)),
+    };
+    Ok(pb::LeaseKeepAliveResponse { header, id, ttl })
+}
+
+/// The next answer of a keepalive stream; `None` once the client is done.
+async fn next_renewal(
+    api: &Api,
+    requests: &mut Streaming<pb::LeaseKeepAliveRequest>,
+) -> Result<Option<pb::LeaseKeepAliveResponse>, Status> {
+    match requests.message().await? {
+        Some(request) => renew(api, request.id).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+#[async_trait]
+impl Lease for LeaseService {
+    async fn lease_grant(
+        &self,
+        request: Request<pb::LeaseGrantRequest>,
+    ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        let mut request = request.into_inner();
+        if request.ttl > MAX_TTL {
+            return Err(to_status(ApiError::LeaseTtlTooLarge));
+        }
+        request.ttl = request.ttl.max(self.0.config.min_lease_ttl);
+        let mut response = self.0.store.lease_grant(request).await.map_err(to_status)?;
+        self.0.fill(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<pb::LeaseRevokeRequest>,
+    ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        let mut response = self.0.store.lease_revoke(request.into_inner()).await.map_err(to_status)?;
+        self.0.fill(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    type LeaseKeepAliveStream = KeepAliveStream;
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
+    ) -> Result<Response<KeepAliveStream>, Status> {
+        let state = Some((self.0.clone(), request.into_inner()));
+        let stream = futures::stream::unfold(state, |state| async move {
+            let (api, mut requests) = state?;
+            match next_renewal(&api, &mut requests).await {
+                Ok(Some(response)) => Some((Ok(response), Some((api, requests)))),
+                Ok(None) => None,
+                Err(status) => Some((Err(status), None)),
+            }
+        });
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<pb::LeaseTimeToLiveRequest>,
+    ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        let request = request.into_inner();
+        let id = request.id;
+        let mut response = match self.0.store.lease_time_to_live(request).await {
+            Ok(response) => response,
+            Err(error) if is_missing(&error) => {
+                pb::LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() }
+            }
+            Err(error) => return Err(to_status(error)),
+        };
+        self.0.fill(&mut response.header);
+        Ok(Response::new(response))
+    }
+
+    async fn lease_leases(
+        &self,
+        request: Request<pb::LeaseLeasesRequest>,
+    ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+        let mut response = self.0.store.lease_leases(request.into_inner()).await.map_err(to_status)?;
+        self.0.fill(&mut response.header);
+        Ok(Response::new(response))
+    }
+}

@@ -1,0 +1,28 @@
+//! The Watch service: many watches over one stream.
+
+mod fragment;
+mod ready;
+mod stream;
+
+use async_trait::async_trait;
+use skiff_store::pb::etcdserverpb::WatchRequest;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::api::Api;
+use crate::services::watch_server::Watch;
+use stream::WatchStream;
+
+/// Answers etcd's Watch calls from a store.
+pub(crate) struct WatchService(pub(crate) Api);
+
+#[async_trait]
+impl Watch for WatchService {
+    type WatchStream = WatchStream;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<WatchRequest>>,
+    ) -> Result<Response<WatchStream>, Status> {
+        Ok(Response::new(WatchStream::new(self.0.clone(), Box::pin(request.into_inner()))))
+    }
+}
