@@ -40,26 +40,16 @@ pub(crate) struct Method {
 }
 
 macro_rules! methods {
-    ($($service:literal { $($kind:ident $name:literal $($learner:ident)?,)* })*) => {{
-        let mut methods = Vec::new();
-        $($(
-            methods.push(Method {
-                index: methods.len(),
-                service: $service,
-                name: $name,
-                kind: Kind::$kind,
-                on_learner: methods!(@learner $($learner)?),
-            });
-        )*)*
-        methods
-    }};
+    ($($service:literal { $($kind:ident $name:literal $($learner:ident)?,)* })*) => {
+        [$($(($service, $name, Kind::$kind, methods!(@learner $($learner)?)),)*)*]
+    };
     (@learner learner) => { true };
     (@learner) => { false };
 }
 
 /// All methods.
 pub(crate) static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
-    methods! {
+    let methods = methods! {
         "etcdserverpb.KV" {
             Unary "Range" learner,
             ServerStream "RangeStream",
@@ -125,7 +115,10 @@ pub(crate) static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
         "grpc.reflection.v1alpha.ServerReflection" {
             BidiStream "ServerReflectionInfo" learner,
         }
-    }
+    };
+    let number =
+        |(index, (service, name, kind, on_learner))| Method { index, service, name, kind, on_learner };
+    methods.into_iter().enumerate().map(number).collect()
 });
 
 static BY_PATH: LazyLock<HashMap<String, &'static Method>> =
