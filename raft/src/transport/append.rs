@@ -72,9 +72,15 @@ impl Window {
         self.inflight.lock().pop_front()
     }
 
-    /// When the oldest message was sent; nothing if none waits.
-    fn oldest(&self) -> Option<Instant> {
-        self.inflight.lock().front().map(|message| message.sent)
+    /// How long to wait for the next reply, or nothing if the oldest message
+    /// has waited `idle` since it was sent and since any reply came. While
+    /// nothing is in flight no reply is due.
+    fn patience(&self, last_reply: Instant, now: Instant, idle: Duration) -> Option<Duration> {
+        let since = match self.inflight.lock().front() {
+            Some(oldest) => oldest.sent.max(last_reply),
+            None => now,
+        };
+        idle.checked_sub(now.saturating_duration_since(since)).filter(|left| !left.is_zero())
     }
 }
 
@@ -130,17 +136,12 @@ impl Incoming {
 
     /// The next reply, as long as the oldest message has not waited too long.
     async fn wait(&mut self) -> Result<Option<pb::AppendReply>, Status> {
-        loop {
-            let deadline = self.window.oldest().map(|sent| sent.max(self.last_reply) + self.idle);
-            let wait = deadline.map_or(self.idle, |at| at.saturating_duration_since(Instant::now()));
+        while let Some(wait) = self.window.patience(self.last_reply, Instant::now(), self.idle) {
             if let Ok(reply) = tokio::time::timeout(wait, self.replies.message()).await {
                 return reply;
             }
-            let oldest = self.window.oldest();
-            if oldest.is_some_and(|sent| sent.max(self.last_reply).elapsed() >= self.idle) {
-                return Err(Status::deadline_exceeded(format!("no append reply for {:?}", self.idle)));
-            }
         }
+        Err(Status::deadline_exceeded(format!("no append reply for {:?}", self.idle)))
     }
 }
 
@@ -195,5 +196,22 @@ mod tests {
         window.answered();
         assert!(!full(1_000_000), "a huge message goes alone");
         assert!(full(1));
+    }
+
+    #[tokio::test]
+    async fn patience_ends_only_while_something_is_asked() {
+        let window = Window::new(2, 10_000);
+        let start = Instant::now();
+        let idle = Duration::from_secs(3);
+        let hour = Duration::from_secs(3600);
+        assert_eq!(window.patience(start, start + hour, idle), Some(idle), "nothing is asked");
+        window.admit(&pb::AppendRequest::default(), 1).await.unwrap();
+        let now = Instant::now();
+        assert!(window.patience(start, now, idle) > Some(idle / 2), "just asked");
+        assert_eq!(window.patience(start, now + idle, idle), None, "asked too long ago");
+        let answered = now + idle;
+        assert_eq!(window.patience(answered, answered, idle), Some(idle), "others are being answered");
+        window.answered();
+        assert_eq!(window.patience(start, now + hour, idle), Some(idle), "all is answered");
     }
 }

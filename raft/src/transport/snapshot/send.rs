@@ -20,6 +20,8 @@ use crate::types::{SnapshotMeta, Vote};
 
 /// Parts between the disk and the network.
 const QUEUED_PARTS: usize = 2;
+/// How often progress is looked at.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// When the receiver last took a part, and whether that was the end.
 struct Progress(Mutex<(Instant, bool)>);
@@ -88,7 +90,7 @@ async fn transfer(
         let Some(patience) = patience else {
             break Err(Status::deadline_exceeded("the receiver of a snapshot makes no progress"));
         };
-        if let Ok(reply) = tokio::time::timeout(patience, &mut call).await {
+        if let Ok(reply) = tokio::time::timeout(patience.min(PROGRESS_INTERVAL), &mut call).await {
             break reply.map(tonic::Response::into_inner);
         }
     };
