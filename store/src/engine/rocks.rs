@@ -11,10 +11,16 @@
 //! and identity: all of these come out as [`Error::Corruption`] with the file.
 //! [`RocksOptions::verify`] reads everything at opening.
 //!
+//! A full disk makes writes and flushes fail with [`Error::Storage`], reads go
+//! on; some seconds after there is room again for half of
+//! [`RocksOptions::memtable_bytes`], everything works again by itself.
+//!
 //! Not detected here: a manifest cut off at its end (as by a crash) takes back
 //! the last flushes. The state is then an older one of the same history, and the
 //! log above must notice when it cannot replay from there.
 
+#[cfg(test)]
+mod full_disk;
 mod options;
 mod snapshot;
 #[cfg(test)]
@@ -111,6 +117,12 @@ impl RocksEngine {
         Ok(cuts)
     }
 
+    /// Fails while RocksDB has stopped, as after a full disk. Every flush asked
+    /// for in that state takes a second of its recovery, so none may be.
+    fn check_writable(&self) -> Result<()> {
+        self.db.write_opt(WriteBatch::default(), &self.write).map_err(|e| error("write", e))
+    }
+
     /// How often work in the background failed.
     fn background_errors(&self) -> u64 {
         self.db.property_int_value(properties::BACKGROUND_ERRORS).ok().flatten().unwrap_or(0)
@@ -140,6 +152,7 @@ impl Engine for RocksEngine {
     }
 
     fn flush(&self) -> Result<()> {
+        self.check_writable()?;
         let families = Cf::ALL.iter().map(|cf| family(&self.db, *cf)).collect::<Result<Vec<_>>>()?;
         let mut options = FlushOptions::default();
         options.set_wait(true);
@@ -147,6 +160,7 @@ impl Engine for RocksEngine {
     }
 
     fn checkpoint(&self, dir: &Path) -> Result<()> {
+        self.check_writable()?;
         // Flushes everything, all families together, before it links the tables.
         Checkpoint::new(&self.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(dir))
@@ -154,6 +168,7 @@ impl Engine for RocksEngine {
     }
 
     fn reclaim(&self) -> Result<()> {
+        self.check_writable()?;
         let failed_before = self.background_errors();
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);

@@ -85,8 +85,12 @@ impl RocksOptions {
     pub(super) fn families(&self) -> Vec<ColumnFamilyDescriptor> {
         let cache = Cache::new_hyper_clock_cache(self.block_cache_bytes.max(MIN_CACHE), 0);
         let ours = Cf::ALL.iter().map(|cf| ColumnFamilyDescriptor::new(cf.name(), self.family(*cf, &cache)));
-        // RocksDB insists on a family of this name; it stays empty.
-        let unused = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Options::default());
+        // RocksDB insists on a family of this name; it stays empty. After a full
+        // disk RocksDB goes on once there is room for the largest write buffer:
+        // that must not be this one's.
+        let mut unused = Options::default();
+        unused.set_write_buffer_size(64 << 10);
+        let unused = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, unused);
         ours.chain([unused]).collect()
     }
 

@@ -14,7 +14,7 @@ pub(in crate::engine) struct Rocks {
     dir: TempDir,
 }
 
-fn small() -> RocksOptions {
+pub(super) fn small() -> RocksOptions {
     RocksOptions { memtable_bytes: 1 << 20, block_cache_bytes: 1 << 20, ..RocksOptions::default() }
 }
 
