@@ -1,0 +1,176 @@
+//! Which directory holds the state, changed crash-safely.
+//!
+//! `state/CURRENT` names one of `state/db-<n>`. A received snapshot becomes
+//! `db-<n+1>`; once it is complete and opens, `CURRENT` is replaced by an
+//! atomic rename. A crash leaves the old or the new state, never half of one.
+//! What `CURRENT` does not name is deleted at the next start.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use skiff_store::engine::Engine;
+use skiff_store::error::{Error, Result};
+
+use crate::snapshot::SnapshotDir;
+
+const CURRENT: &str = "CURRENT";
+const FORMAT: &str = "skiff-state 1";
+
+/// Opens, or creates, an engine in a directory.
+pub type EngineFactory = Arc<dyn Fn(&Path) -> Result<Arc<dyn Engine>> + Send + Sync>;
+
+/// The directory of directories.
+pub struct StateDir {
+    root: PathBuf,
+    engines: EngineFactory,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    number: u64,
+    /// Number for the next directory of any kind.
+    next: u64,
+    /// States replaced while readers still hold them.
+    retired: Vec<(PathBuf, Weak<dyn Engine>)>,
+}
+
+impl StateDir {
+    /// Opens the state under `root`, creating an empty one where there is none.
+    ///
+    /// # Errors
+    /// [`Error::Corruption`] where `CURRENT` cannot be understood or names
+    /// nothing; [`Error::Storage`] where a newer version wrote it.
+    pub fn open(root: PathBuf, engines: EngineFactory) -> Result<(Self, Arc<dyn Engine>)> {
+        let failed = |e: io::Error| Error::Storage(format!("{}: {e}", root.display()));
+        fs::create_dir_all(&root).map_err(failed)?;
+        let number = match fs::read_to_string(root.join(CURRENT)) {
+            Ok(text) => parse_current(&root, &text)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                remove_others(&root, None).map_err(failed)?;
+                engines(&db(&root, 1))?.flush()?;
+                write_current(&root, 1).map_err(failed)?;
+                1
+            }
+            Err(e) => return Err(failed(e)),
+        };
+        let dir = db(&root, number);
+        if !dir.is_dir() {
+            return Err(Error::Corruption(format!("{} is missing", dir.display())));
+        }
+        remove_others(&root, Some(number)).map_err(failed)?;
+        let engine = engines(&dir)?;
+        let inner = Mutex::new(Inner { number, next: number + 1, retired: Vec::new() });
+        Ok((Self { root, engines, inner }, engine))
+    }
+
+    /// A path on the same disk that does not exist: for a checkpoint to send
+    /// (`send`) or a snapshot to receive (`recv`).
+    pub fn scratch(&self, kind: &str) -> SnapshotDir {
+        let mut inner = self.inner.lock();
+        let number = inner.next;
+        inner.next += 1;
+        SnapshotDir::new(self.root.join(format!("{kind}-{number}")))
+    }
+
+    /// Makes a received snapshot the state: moves it into place, opens it,
+    /// and points `CURRENT` at it. `previous` is the engine it replaces.
+    ///
+    /// # Errors
+    /// Where it does not open; the old state then stays.
+    pub fn adopt(&self, snapshot: &SnapshotDir, previous: Weak<dyn Engine>) -> Result<Arc<dyn Engine>> {
+        let mut inner = self.inner.lock();
+        let number = inner.next;
+        inner.next += 1;
+        let dir = db(&self.root, number);
+        let failed = |e: io::Error| Error::Storage(format!("{}: {e}", dir.display()));
+        sync_tree(snapshot.path()).map_err(failed)?;
+        fs::rename(snapshot.path(), &dir).map_err(failed)?;
+        snapshot.keep();
+        let engine = (self.engines)(&dir)?;
+        engine.flush()?;
+        write_current(&self.root, number).map_err(failed)?;
+        let old = db(&self.root, inner.number);
+        inner.number = number;
+        inner.retired.push((old, previous));
+        Ok(engine)
+    }
+
+    /// Deletes replaced states nobody reads any more.
+    pub fn sweep(&self) {
+        let mut inner = self.inner.lock();
+        inner.retired.retain(|(dir, engine)| {
+            if engine.strong_count() > 0 {
+                return true;
+            }
+            if let Err(e) = fs::remove_dir_all(dir) {
+                tracing::warn!(dir = %dir.display(), error = %e, "cannot delete a replaced state");
+            }
+            false
+        });
+    }
+}
+
+fn db(root: &Path, number: u64) -> PathBuf {
+    root.join(format!("db-{number}"))
+}
+
+fn parse_current(root: &Path, text: &str) -> Result<u64> {
+    let place = root.join(CURRENT);
+    let mut lines = text.lines();
+    let format = lines.next().unwrap_or_default();
+    if format != FORMAT && format.starts_with("skiff-state ") {
+        return Err(Error::Storage(format!(
+            "{}: format {format:?} is not known to this version, which reads {FORMAT:?}",
+            place.display()
+        )));
+    }
+    let corrupt = || Error::Corruption(format!("{}: not understood", place.display()));
+    if format != FORMAT {
+        return Err(corrupt());
+    }
+    lines.next().and_then(|line| line.strip_prefix("db-")?.parse().ok()).ok_or_else(corrupt)
+}
+
+fn write_current(root: &Path, number: u64) -> io::Result<()> {
+    write_durably(&root.join(CURRENT), format!("{FORMAT}\ndb-{number}\n").as_bytes())
+}
+
+/// Replaces a file: all of the new bytes or all of the old ones, also after a crash.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&temporary, path)?;
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn remove_others(root: &Path, keep: Option<u64>) -> io::Result<()> {
+    let keep = keep.map(|n| db(root, n));
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        if path.is_dir() && Some(&path) != keep.as_ref() {
+            tracing::info!(dir = %path.display(), "deleting a state that is not in use");
+            fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    File::open(dir)?.sync_all()?;
+    match dir.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}

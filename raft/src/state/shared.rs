@@ -1,0 +1,117 @@
+//! What the applier tells the rest of the node.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+use skiff_store::mvcc::Mvcc;
+use tokio::sync::{Notify, watch};
+
+use crate::types::{LogId, StoredMembership};
+
+/// State shared between the applier, which writes it, and the node.
+pub struct Shared {
+    /// The state machine.
+    pub mvcc: Arc<Mvcc>,
+    applied: watch::Sender<Option<LogId>>,
+    membership: watch::Sender<Arc<StoredMembership>>,
+    /// What is durable in the state: the log below may go.
+    durable: RwLock<(Option<LogId>, Arc<StoredMembership>)>,
+    /// Bytes of commands applied since the last flush was asked for.
+    unflushed: AtomicU64,
+    /// Woken when a compaction was applied.
+    pub compaction: Notify,
+    /// Woken when enough was applied to be worth a flush.
+    pub flush: Notify,
+    flush_bytes: u64,
+    /// The engine cannot write, as on a full disk; the applier tries again.
+    stuck: AtomicBool,
+}
+
+impl Shared {
+    /// Starts at a position read from the state.
+    pub fn new(
+        mvcc: Arc<Mvcc>,
+        applied: Option<LogId>,
+        membership: StoredMembership,
+        flush_bytes: u64,
+    ) -> Self {
+        let membership = Arc::new(membership);
+        Self {
+            mvcc,
+            applied: watch::Sender::new(applied),
+            membership: watch::Sender::new(membership.clone()),
+            durable: RwLock::new((applied, membership)),
+            unflushed: AtomicU64::new(0),
+            compaction: Notify::new(),
+            flush: Notify::new(),
+            flush_bytes,
+            stuck: AtomicBool::new(false),
+        }
+    }
+
+    /// The last applied entry.
+    pub fn applied(&self) -> Option<LogId> {
+        *self.applied.borrow()
+    }
+
+    /// Index of the last applied entry; 0 before the first.
+    pub fn applied_index(&self) -> u64 {
+        self.applied().map_or(0, |at| at.index)
+    }
+
+    /// Waits until the entry `index` is applied.
+    pub async fn wait_applied(&self, index: u64) {
+        let mut applied = self.applied.subscribe();
+        // The sender lives as long as self: the wait cannot fail.
+        let _ = applied.wait_for(|at| at.is_some_and(|at| at.index >= index)).await;
+    }
+
+    /// The last applied membership.
+    pub fn membership(&self) -> Arc<StoredMembership> {
+        self.membership.borrow().clone()
+    }
+
+    /// A receiver of applied memberships.
+    pub fn watch_membership(&self) -> watch::Receiver<Arc<StoredMembership>> {
+        self.membership.subscribe()
+    }
+
+    /// The position that survives a crash of the process.
+    pub fn durable(&self) -> (Option<LogId>, Arc<StoredMembership>) {
+        self.durable.read().clone()
+    }
+
+    /// True while the engine cannot write.
+    pub fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_stuck(&self, stuck: bool) {
+        self.stuck.store(stuck, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_durable(&self, applied: Option<LogId>, membership: Arc<StoredMembership>) {
+        let mut durable = self.durable.write();
+        if durable.0 < applied {
+            *durable = (applied, membership);
+        }
+    }
+
+    pub(super) fn set_membership(&self, membership: Arc<StoredMembership>) {
+        self.membership.send_replace(membership);
+    }
+
+    pub(super) fn set_applied(&self, at: LogId) {
+        self.applied.send_replace(Some(at));
+    }
+
+    /// Counts applied bytes; asks for a flush each time enough came together.
+    pub(super) fn count_bytes(&self, bytes: u64) {
+        let before = self.unflushed.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes >= self.flush_bytes {
+            self.unflushed.store(0, Ordering::Relaxed);
+            self.flush.notify_one();
+        }
+    }
+}
