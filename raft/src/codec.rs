@@ -93,7 +93,11 @@ pub fn encode_membership(membership: &Membership) -> pb::Membership {
         .collect();
     let members = membership
         .nodes()
-        .map(|(id, node)| pb::Member { id: *id, peer_urls: node.peer_urls.clone() })
+        .map(|(id, node)| pb::Member {
+            id: *id,
+            peer_urls: node.peer_urls.clone(),
+            wanted_voter: node.wanted_voter,
+        })
         .collect();
     pb::Membership { voters, members }
 }
@@ -103,8 +107,11 @@ pub fn encode_membership(membership: &Membership) -> pb::Membership {
 /// # Errors
 /// [`Error::Corruption`] where it contradicts itself.
 pub fn decode_membership(message: pb::Membership) -> Result<Membership> {
-    let members: BTreeMap<u64, MemberNode> =
-        message.members.into_iter().map(|m| (m.id, MemberNode { peer_urls: m.peer_urls })).collect();
+    let members: BTreeMap<u64, MemberNode> = message
+        .members
+        .into_iter()
+        .map(|m| (m.id, MemberNode { peer_urls: m.peer_urls, wanted_voter: m.wanted_voter }))
+        .collect();
     if message.voters.is_empty() && members.is_empty() {
         return Ok(Membership::default());
     }
@@ -173,7 +180,7 @@ mod tests {
     fn membership(ids: &BTreeSet<u64>, learners: &BTreeSet<u64>) -> Membership {
         let nodes: BTreeMap<u64, MemberNode> = ids
             .union(learners)
-            .map(|id| (*id, MemberNode { peer_urls: vec![format!("http://10.0.0.1:{id}")] }))
+            .map(|id| (*id, MemberNode { peer_urls: vec![format!("http://10.0.0.1:{id}")], wanted_voter: id % 2 == 0 }))
             .collect();
         Membership::new(vec![ids.clone()], nodes).unwrap()
     }

@@ -1,23 +1,33 @@
 //! Raft replication of the store.
 //!
-//! * [`disk`]: the disk, behind a seam.
-//! * [`wal`]: the write-ahead log of votes and entries.
-//! * [`log_store`]: the log as openraft wants it.
+//! * [`node`]: a member: the replicated store and cluster.
 //! * [`types`]: openraft's type parameters.
 //! * [`codec`]: log entries, votes and positions as bytes.
+//! * [`state`]: entries in, answers out; snapshots.
+//! * [`lessor`]: keeps time for leases.
 //! * [`peer`]: what members ask of each other, and who answers.
-//! * [`snapshot`]: a copy of the state in a directory.
 //! * [`transport`]: members talk to each other over gRPC.
+//! * [`wal`], [`log_store`]: the log on disk.
+//! * [`disk`], [`clock`]: the outside world, behind seams.
 
+pub mod clock;
 pub mod codec;
 pub mod disk;
+pub mod identity;
+pub mod lessor;
 pub mod log_store;
+pub mod metadata;
+pub mod metrics;
+pub mod node;
 pub mod peer;
 pub mod responder;
 pub mod snapshot;
+pub mod state;
 pub mod transport;
 pub mod types;
 pub mod wal;
+
+pub use node::{InitialState, Node, NodeConfig, Parts};
 
 /// Generated messages: `skiff::raft::v1`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]

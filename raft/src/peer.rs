@@ -121,4 +121,12 @@ pub trait PeerClient: Send + Sync + 'static {
     /// Asks whoever answers at a peer URL: before any id is known. The other
     /// end's ids are not checked.
     async fn call_url(&self, url: &str, request: Request, timeout: Duration) -> Result<Reply, CallError>;
+
+    /// The members as of now: connections to others may be closed.
+    fn set_members(&self, _members: &[(u64, MemberNode)]) {}
+
+    /// True if the member answered the last call made to it.
+    fn is_active(&self, _member: u64) -> bool {
+        true
+    }
 }

@@ -2,13 +2,24 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// A directory of plain files (no subdirectories) that holds a checkpoint of
 /// the state. Clones share it; the last one dropped deletes it, unless it was
 /// [kept](SnapshotDir::keep).
 #[derive(Debug, Clone)]
 pub struct SnapshotDir(Arc<Guard>);
+
+/// Tells whether a [`SnapshotDir`] is still in use.
+#[derive(Debug, Clone, Default)]
+pub struct WeakSnapshotDir(Weak<Guard>);
+
+impl WeakSnapshotDir {
+    /// The directory, if it is still in use.
+    pub fn upgrade(&self) -> Option<SnapshotDir> {
+        self.0.upgrade().map(SnapshotDir)
+    }
+}
 
 #[derive(Debug)]
 struct Guard {
@@ -34,6 +45,11 @@ impl SnapshotDir {
     /// Takes over a directory, which need not exist yet.
     pub fn new(path: PathBuf) -> Self {
         Self(Arc::new(Guard { path, kept: false.into() }))
+    }
+
+    /// A reference that does not keep the directory.
+    pub fn downgrade(&self) -> WeakSnapshotDir {
+        WeakSnapshotDir(Arc::downgrade(&self.0))
     }
 
     /// Where the files are.

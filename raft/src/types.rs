@@ -143,6 +143,10 @@ pub struct Outcome {
 pub struct MemberNode {
     /// URLs its peers reach it by.
     pub peer_urls: Vec<String>,
+    /// Added as a voter: gets its vote as soon as it has caught up. Until then
+    /// it does not count for the quorum, so that a new member that is slow, or
+    /// never starts, stops nobody.
+    pub wanted_voter: bool,
 }
 
 impl fmt::Display for MemberNode {

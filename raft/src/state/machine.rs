@@ -25,19 +25,23 @@ pub struct StateMachine {
     dir: Arc<StateDir>,
     /// The engine in use; replaced with the state.
     engine: Arc<Mutex<Weak<dyn Engine>>>,
+    /// Called after the state was replaced.
+    replaced: Arc<dyn Fn() + Send + Sync>,
     /// Set once the log runs: from then on a snapshot is asked for to be sent.
     running: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl StateMachine {
-    /// Joins the parts.
+    /// Joins the parts. `replaced` is called whenever a snapshot replaced the state.
     pub fn new(
         shared: Arc<Shared>,
         applier: Arc<Applier>,
         dir: Arc<StateDir>,
         engine: Weak<dyn Engine>,
+        replaced: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
-        Self { shared, applier, dir, engine: Arc::new(Mutex::new(engine)), running: Default::default() }
+        let engine = Arc::new(Mutex::new(engine));
+        Self { shared, applier, dir, engine, replaced, running: Default::default() }
     }
 
     /// Tells that the log has recovered.
@@ -69,6 +73,7 @@ impl StateMachine {
                 Ok(())
             })
             .await?;
+        (self.replaced)();
         self.dir.sweep();
         Ok(())
     }

@@ -170,4 +170,12 @@ impl PeerClient for Transport {
         let url = url.parse::<PeerUrl>().map_err(|error| CallError::Unreachable(error.to_string()))?;
         self.ask(&self.new_link(0, vec![url]), request, timeout).await
     }
+
+    fn set_members(&self, members: &[(u64, MemberNode)]) {
+        Transport::set_members(self, members.iter().map(|(id, node)| (*id, node)));
+    }
+
+    fn is_active(&self, member: u64) -> bool {
+        Transport::is_active(self, member)
+    }
 }

@@ -1,0 +1,63 @@
+//! A member: the log, its state, and everything that serves them.
+//!
+//! [`Node`] is the replicated [`Store`](skiff_store::Store) and
+//! [`Cluster`](skiff_store::Cluster), and answers peers as a
+//! [`PeerHandler`](crate::peer::PeerHandler).
+//!
+//! Must never: retry a write whose outcome is unknown; serve a linearizable
+//! read without a confirmation that began after it; renew a lease without
+//! having confirmed to lead.
+
+mod bootstrap;
+mod cluster;
+mod config;
+mod core;
+mod handler;
+mod leases;
+mod membership;
+mod proposer;
+mod quota;
+mod read_index;
+mod start;
+mod store;
+mod tasks;
+mod version;
+mod wire;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+pub use self::config::{InitialState, NodeConfig};
+pub use self::core::End;
+pub use self::start::Parts;
+
+use self::core::Core;
+use crate::snapshot::WeakSnapshotDir;
+
+/// A running member.
+pub struct Node {
+    core: Arc<Core>,
+    heavy_reads: store::HeavyReads,
+    /// The snapshot being received, if any.
+    receiving: parking_lot::Mutex<WeakSnapshotDir>,
+    /// Keeps the log open until the last task is done.
+    wal: Arc<crate::wal::Wal>,
+}
+
+impl Node {
+    /// This member's id.
+    pub fn id(&self) -> u64 {
+        self.core.member_id
+    }
+
+    /// The cluster's id.
+    pub fn cluster(&self) -> u64 {
+        self.core.cluster_id
+    }
+
+    /// Tells when and why the node has ended.
+    pub fn ended(&self) -> watch::Receiver<Option<End>> {
+        self.core.ended.subscribe()
+    }
+}

@@ -1,0 +1,238 @@
+//! Starting and stopping a node.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use openraft::RaftNetworkFactory;
+use openraft::errors::{InitializeError, RaftError};
+use skiff_store::engine::Engine;
+use skiff_store::error::{Error, NodeError, Result};
+use skiff_store::mvcc::Mvcc;
+use tokio::sync::{Semaphore, watch};
+
+use super::bootstrap::bootstrap;
+use super::core::{Core, End};
+use super::proposer::{self, Proposer};
+use super::read_index::{self, Reads};
+use super::{Node, NodeConfig, cluster, leases, membership, quota, tasks, version};
+use crate::clock::Clock;
+use crate::codec;
+use crate::disk::Disk;
+use crate::lessor::Lessor;
+use crate::log_store::LogStore;
+use crate::metrics::METRICS;
+use crate::peer::PeerClient;
+use crate::snapshot::SnapshotDir;
+use crate::state::{Applier, EngineFactory, Shared, StateDir, StateMachine};
+use crate::types::{MemberNode, TypeConfig};
+use crate::wal::{Health, Wal, WalOptions};
+
+/// Large reads at a time; more wait.
+const HEAVY_READS: usize = 8;
+/// How long a stop may take to hand leadership over.
+const HANDOVER: Duration = Duration::from_secs(1);
+
+/// What a node stands on: all of it can be simulated.
+pub struct Parts {
+    /// Opens the database that holds the state.
+    pub engines: EngineFactory,
+    /// The disk of the log.
+    pub disk: Arc<dyn Disk>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Node {
+    /// Starts a member. Returns once it has recovered its own state; a leader
+    /// may not be known yet.
+    ///
+    /// `connect` makes the network for a cluster id and a member id; it is
+    /// called with zeros for a member that still has to ask for its own.
+    ///
+    /// # Errors
+    /// Where the data directory cannot be used or is damaged, or where this
+    /// member does not belong to the cluster.
+    pub async fn start<N>(
+        config: NodeConfig,
+        parts: Parts,
+        connect: impl Fn(u64, u64) -> (N, Arc<dyn PeerClient>),
+    ) -> Result<Arc<Self>>
+    where
+        N: RaftNetworkFactory<TypeConfig>,
+        N::Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = SnapshotDir>,
+    {
+        let raft_config = Arc::new(config.raft()?);
+        let start = bootstrap(&config, connect(0, 0).1.as_ref()).await?;
+        let (cluster_id, member_id) = (start.metadata.cluster_id, start.metadata.member_id);
+        tracing::info!(
+            cluster = format!("{cluster_id:x}"),
+            member = format!("{member_id:x}"),
+            "starting a member"
+        );
+        METRICS.id.with_label_values(&[&format!("{member_id:x}")]).set(1);
+        METRICS.quota_backend_bytes.set(config.quota().unwrap_or(0));
+
+        let member_dir = config.data_dir.join("member");
+        let mut wal_options = WalOptions::new(member_dir.join("wal"));
+        wal_options.slow_sync = Duration::from_secs(1);
+        let (state, wal) = {
+            let (root, engines) = (member_dir.join("state"), parts.engines.clone());
+            let (mvcc_config, disk) = (config.mvcc.clone(), parts.disk.clone());
+            super::store::blocking(move || {
+                let wal = Wal::open(disk, wal_options).map_err(wal_error)?;
+                let (dir, engine) = StateDir::open(root, engines)?;
+                let mvcc = Mvcc::open(engine.clone(), mvcc_config)?;
+                Ok(((dir, engine, mvcc), wal))
+            })
+            .await?
+        };
+        let (dir, engine, mvcc) = state;
+        let (applied, members) = codec::decode_position(mvcc.position())?;
+        let shared = Arc::new(Shared::new(mvcc.clone(), applied, members, config.flush_bytes));
+        let lessor = Arc::new(Lessor::new(parts.clock.clone(), mvcc.leases()));
+        let observer = {
+            let lessor = lessor.clone();
+            Box::new(move |changes: &[_]| lessor.apply(changes))
+        };
+        let applier = Arc::new(Applier::start(shared.clone(), observer, config.slow_apply)?);
+        let dir = Arc::new(dir);
+        let weak: Arc<dyn Engine> = engine;
+        let machine = StateMachine::new(
+            shared.clone(),
+            applier,
+            dir.clone(),
+            Arc::downgrade(&weak),
+            {
+                let (lessor, mvcc) = (lessor.clone(), mvcc.clone());
+                Arc::new(move || lessor.reset(mvcc.leases()))
+            },
+        );
+        drop(weak);
+        let health = wal.health();
+        let log = LogStore::new(wal.clone());
+        let (network, peers) = connect(cluster_id, member_id);
+        let raft = openraft::Raft::new(member_id, raft_config, network, log, machine.clone())
+            .await
+            .map_err(|e| Error::Storage(format!("recover the log: {e}")))?;
+        machine.set_running();
+
+        let (proposer, queue) = Proposer::new(config.pending_limit);
+        let (reads, read_queue) = Reads::new();
+        let core = Arc::new(Core {
+            cluster_id,
+            member_id,
+            raft,
+            shared,
+            state_dir: dir,
+            lessor,
+            peers,
+            started: parts.clock.now(),
+            clock: parts.clock,
+            proposer,
+            reads,
+            metadata: parking_lot::Mutex::new(start.metadata),
+            leader: watch::Sender::new(0),
+            term: Default::default(),
+            learner: AtomicBool::new(false),
+            heard: Default::default(),
+            changing: Default::default(),
+            ended: watch::Sender::new(None),
+            config,
+        });
+        spawn_tasks(&core, queue, read_queue, health);
+        if let Some(members) = start.initial {
+            initialize(&core, members).await?;
+        }
+        Ok(Arc::new(Node {
+            core,
+            heavy_reads: Arc::new(Semaphore::new(HEAVY_READS)),
+            receiving: Default::default(),
+            wal: Arc::new(wal),
+        }))
+    }
+
+    /// Stops the member: hands leadership over, ends all requests, and makes
+    /// the state durable, so that the next start has nothing to replay.
+    pub async fn stop(&self) {
+        let core = &self.core;
+        if !core.is_stopping() && core.is_leader() {
+            hand_over(core).await;
+        }
+        core.end(End::Stopped);
+        if let Err(error) = core.raft().shutdown().await {
+            tracing::warn!(%error, "the log did not stop in order");
+        }
+        let (mvcc, wal) = (core.shared.mvcc.clone(), self.wal.clone());
+        let closed = super::store::blocking(move || {
+            mvcc.close_watches(NodeError::Stopped.into());
+            let flushed = mvcc.flush().and_then(|_| mvcc.save_index());
+            wal.close();
+            flushed
+        });
+        if let Err(error) = closed.await {
+            tracing::warn!(%error, "the state was not made durable; the next start replays the log");
+        }
+    }
+}
+
+fn spawn_tasks(
+    core: &Arc<Core>,
+    queue: proposer::Queue,
+    reads: read_index::ReadQueue,
+    health: watch::Receiver<Health>,
+) {
+    let full = move || *health.borrow() == Health::DiskFull;
+    tokio::spawn(tasks::observe(core.clone()));
+    tokio::spawn(tasks::follow_membership(core.clone()));
+    tokio::spawn(proposer::run(core.clone(), queue));
+    tokio::spawn(read_index::run(core.clone(), reads));
+    tokio::spawn(leases::run(core.clone()));
+    tokio::spawn(membership::run(core.clone()));
+    tokio::spawn(version::run(core.clone()));
+    tokio::spawn(quota::run(core.clone(), full));
+    tokio::spawn(tasks::compact(core.clone()));
+    tokio::spawn(tasks::flush(core.clone()));
+    tokio::spawn(tasks::sweep(core.clone()));
+    core.spawn(tasks::publish(core.clone()));
+}
+
+/// Gives an empty log its first membership. All members of a new cluster do
+/// it with the same one, which is safe; one that has a log already does not.
+async fn initialize(
+    core: &Arc<Core>,
+    members: std::collections::BTreeMap<u64, MemberNode>,
+) -> Result<()> {
+    match core.raft().initialize(members).await {
+        Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+        Err(e) => Err(Error::Other(format!("initialize the log: {e}"))),
+    }
+}
+
+/// Hands leadership to the voter that has most of the log.
+async fn hand_over(core: &Arc<Core>) {
+    use openraft::async_runtime::WatchReceiver;
+    let best = {
+        let metrics = core.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let voters: Vec<u64> = metrics.membership_config.voter_ids().collect();
+        let progress = metrics.replication.iter().flatten();
+        progress
+            .filter(|(id, at)| **id != core.member_id && at.is_some() && voters.contains(id))
+            .max_by_key(|(_, at)| at.map(|at| at.index))
+            .map(|(id, _)| *id)
+    };
+    if let Some(to) = best
+        && let Err(error) = cluster::transfer(core, to, HANDOVER).await
+    {
+        tracing::warn!(%error, "could not hand leadership over; the others elect");
+    }
+}
+
+fn wal_error(error: crate::wal::Error) -> Error {
+    if error.is_corruption() {
+        Error::Corruption(error.to_string())
+    } else {
+        Error::Storage(error.to_string())
+    }
+}

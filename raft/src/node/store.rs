@@ -1,0 +1,295 @@
+//! The node as a [`Store`].
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use openraft::async_runtime::WatchReceiver;
+use skiff_store::api::{RangeStream, Read, ReadReply, SnapshotStream, Status, Store, Vitals, Write, WriteReply};
+use skiff_store::error::{ApiError, Error, NodeError, Result};
+use skiff_store::pb::etcdserverpb as pb;
+use skiff_store::pb::skiff::v1::{Command, LeaseRevoke, command::Op};
+use skiff_store::watch::{WatchSpec, Watcher};
+use tokio::sync::watch;
+
+use super::core::Core;
+use super::{Node, leases, quota};
+
+/// Largest TTL of a lease, in seconds.
+const MAX_LEASE_TTL: i64 = 9_000_000_000;
+/// About how many bytes one piece of a streamed range holds.
+const CHUNK_BYTES: usize = 512 << 10;
+/// Pieces read ahead of the consumer of a streamed range.
+const CHUNKS_AHEAD: usize = 2;
+/// A limited range up to here is read on the spot.
+const INLINE_LIMIT: i64 = 16;
+/// How often physical compaction is looked at.
+const PHYSICAL_POLL: Duration = Duration::from_millis(10);
+
+#[async_trait]
+impl Store for Node {
+    async fn read(&self, read: Read) -> Result<ReadReply> {
+        let core = &self.core;
+        core.check_running()?;
+        if core.is_learner() && !is_serializable(&read) {
+            return Err(NodeError::NotSupportedForLearner.into());
+        }
+        if let Read::LeaseTimeToLive(request) = read {
+            return leases::time_to_live(core, request).await.map(ReadReply::LeaseTimeToLive);
+        }
+        if needs_barrier(&read) {
+            core.reads.barrier(core).await?;
+        }
+        if is_cheap(&read) {
+            return core.shared.mvcc.read(&read);
+        }
+        let _permit = self.heavy_reads.acquire().await.map_err(|_| NodeError::Stopped)?;
+        let mvcc = core.shared.mvcc.clone();
+        blocking(move || mvcc.read(&read)).await
+    }
+
+    async fn read_stream(&self, request: pb::RangeRequest) -> Result<RangeStream> {
+        let core = &self.core;
+        core.check_running()?;
+        if core.is_learner() && !request.serializable {
+            return Err(NodeError::NotSupportedForLearner.into());
+        }
+        if !request.serializable {
+            core.reads.barrier(core).await?;
+        }
+        let mvcc = core.shared.mvcc.clone();
+        let chunks = blocking(move || mvcc.read_chunks(&request, CHUNK_BYTES)).await?;
+        Ok(stream_blocking(chunks))
+    }
+
+    async fn write(&self, write: Write) -> Result<WriteReply> {
+        let core = &self.core;
+        core.check_running()?;
+        if core.is_learner() {
+            return Err(NodeError::NotSupportedForLearner.into());
+        }
+        let write = match write {
+            Write::LeaseKeepAlive(request) => {
+                return leases::keep_alive(core, request.id).await.map(WriteReply::LeaseKeepAlive);
+            }
+            other => other,
+        };
+        let physical = match &write {
+            Write::Compact(request) if request.physical => Some(request.revision),
+            _ => None,
+        };
+        let op = command(core, write)?;
+        quota::check(core, &op).await?;
+        let reply = core.execute(Command { op: Some(op) }).await?;
+        if let Some(revision) = physical {
+            core.wait_compacted(revision).await?;
+        }
+        Ok(reply)
+    }
+
+    fn watch(&self, spec: WatchSpec) -> Watcher {
+        self.core.shared.mvcc.watch(spec)
+    }
+
+    fn status(&self) -> Status {
+        let core = &self.core;
+        let mvcc = &core.shared.mvcc;
+        let metrics = core.raft().data_metrics();
+        let committed = metrics.borrow_watched().cluster_committed.map_or(0, |at| at.index);
+        let applied = core.shared.applied_index();
+        Status {
+            cluster_id: core.cluster_id,
+            member_id: core.member_id,
+            leader: core.leader(),
+            raft_term: core.term(),
+            raft_index: committed.max(applied),
+            raft_applied_index: applied,
+            revision: mvcc.revision(),
+            compact_revision: mvcc.compact_revision(),
+            db_size: mvcc.bytes_total(),
+            db_size_in_use: mvcc.bytes_in_use(),
+            db_size_quota: core.config.quota().unwrap_or(0),
+            is_learner: core.is_learner(),
+            alarms: mvcc.alarms(),
+            errors: core.faults(),
+            cluster_version: mvcc.cluster_version(),
+            storage_version: mvcc.cluster_version(),
+            downgrade: mvcc.downgrade(),
+        }
+    }
+
+    fn vitals(&self) -> Vitals {
+        let core = &self.core;
+        Vitals {
+            cluster_id: core.cluster_id,
+            member_id: core.member_id,
+            leader: core.leader(),
+            raft_term: core.term(),
+            revision: core.shared.mvcc.revision(),
+            is_learner: core.is_learner(),
+        }
+    }
+
+    fn leader(&self) -> watch::Receiver<u64> {
+        self.core.watch_leader()
+    }
+
+    async fn snapshot(&self) -> Result<SnapshotStream> {
+        Err(Error::Other("snapshot: not offered yet".into()))
+    }
+
+    async fn defragment(&self) -> Result<()> {
+        let mvcc = self.core.shared.mvcc.clone();
+        blocking(move || mvcc.reclaim()).await
+    }
+}
+
+impl Core {
+    pub(crate) fn is_learner(&self) -> bool {
+        self.learner.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Proposes a command and waits until this member has applied it.
+    pub(crate) async fn execute(&self, command: Command) -> Result<WriteReply> {
+        let wait = self.proposer.submit(command, false)?;
+        let done = async {
+            let done = wait.await.map_err(|_| NodeError::Stopped)??;
+            // Where another member led: until here, so that the client reads its write.
+            if self.shared.applied_index() < done.index {
+                self.shared.wait_applied(done.index).await;
+            }
+            done.reply
+        };
+        match tokio::time::timeout(self.config.request_timeout(), done).await {
+            Ok(reply) => reply,
+            Err(_) => Err(self.timeout_error().into()),
+        }
+    }
+
+    /// Waits until everything up to `revision` is compacted physically.
+    async fn wait_compacted(&self, revision: i64) -> Result<()> {
+        let compacted = async {
+            while !self.shared.mvcc.compacted_physically(revision) {
+                tokio::time::sleep(PHYSICAL_POLL).await;
+            }
+        };
+        self.until_stop(compacted).await.ok_or_else(|| NodeError::Stopped.into())
+    }
+
+    /// Faults beside alarms, in etcd's words.
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.shared.is_stuck() {
+            faults.push("the state cannot be written: is the disk full?".into());
+        }
+        faults
+    }
+}
+
+/// A client's write as a command, which carries every choice made for it.
+fn command(core: &Core, write: Write) -> Result<Op> {
+    Ok(match write {
+        Write::Put(request) => Op::Put(request),
+        Write::DeleteRange(request) => Op::DeleteRange(request),
+        Write::Txn(request) => Op::Txn(request),
+        Write::Compact(request) => Op::Compact(request),
+        Write::LeaseGrant(mut request) => {
+            if request.ttl > MAX_LEASE_TTL {
+                return Err(ApiError::LeaseTtlTooLarge.into());
+            }
+            request.ttl = request.ttl.max(core.config.min_lease_ttl());
+            while request.id == 0 {
+                request.id = rand::random::<i64>() & i64::MAX;
+            }
+            Op::LeaseGrant(request)
+        }
+        Write::LeaseRevoke(request) => Op::LeaseRevoke(LeaseRevoke { id: request.id, expired_in_term: 0 }),
+        Write::Alarm(request) => Op::Alarm(request),
+        other => return Err(Error::Other(format!("write {other:?} is not replicated"))),
+    })
+}
+
+fn is_serializable(read: &Read) -> bool {
+    match read {
+        Read::Range(request) => request.serializable,
+        Read::Hash(_) | Read::HashKv(_) => true,
+        _ => false,
+    }
+}
+
+fn needs_barrier(read: &Read) -> bool {
+    match read {
+        Read::Range(request) => !request.serializable,
+        Read::Txn(request) => !txn_serializable(request),
+        Read::LeaseLeases(_) | Read::Alarms => true,
+        _ => false,
+    }
+}
+
+/// A read-only transaction is serializable if each of its ranges is, as in etcd.
+fn txn_serializable(request: &pb::TxnRequest) -> bool {
+    use pb::request_op::Request;
+    request.success.iter().chain(&request.failure).all(|op| match &op.request {
+        Some(Request::RequestRange(range)) => range.serializable,
+        Some(Request::RequestTxn(txn)) => txn_serializable(txn),
+        _ => false,
+    })
+}
+
+/// Reads little: answered on the spot, cheaper than on another thread.
+fn is_cheap(read: &Read) -> bool {
+    use pb::request_op::Request;
+    let cheap_range = |range: &pb::RangeRequest| {
+        range.range_end.is_empty()
+            || (range.count_only && unfiltered(range))
+            || ((1..=INLINE_LIMIT).contains(&range.limit) && unfiltered(range))
+    };
+    match read {
+        Read::Range(range) => cheap_range(range),
+        Read::Txn(txn) => txn.success.iter().chain(&txn.failure).all(|op| match &op.request {
+            Some(Request::RequestRange(range)) => cheap_range(range),
+            _ => false,
+        }),
+        Read::Alarms | Read::LeaseTimeToLive(_) => true,
+        _ => false,
+    }
+}
+
+/// Has neither an order of its own nor a filter, which would visit everything.
+fn unfiltered(range: &pb::RangeRequest) -> bool {
+    range.sort_order == 0
+        && range.min_mod_revision == 0
+        && range.max_mod_revision == 0
+        && range.min_create_revision == 0
+        && range.max_create_revision == 0
+}
+
+/// Runs blocking work off the async workers.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| Error::Other(format!("blocking work failed: {e}")))?
+}
+
+/// An iterator that blocks as a stream; reads a little ahead, then waits.
+fn stream_blocking<T: Send + 'static>(
+    items: Box<dyn Iterator<Item = Result<T>> + Send>,
+) -> Pin<Box<dyn futures::Stream<Item = Result<T>> + Send>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel(CHUNKS_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        for item in items {
+            if sender.blocking_send(item).is_err() {
+                return;
+            }
+        }
+    });
+    Box::pin(futures::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|item| (item, receiver))
+    }))
+}
+
+/// What tasks need of the heavy reads' bound.
+pub(crate) type HeavyReads = Arc<tokio::sync::Semaphore>;
