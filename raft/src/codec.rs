@@ -180,7 +180,15 @@ mod tests {
     fn membership(ids: &BTreeSet<u64>, learners: &BTreeSet<u64>) -> Membership {
         let nodes: BTreeMap<u64, MemberNode> = ids
             .union(learners)
-            .map(|id| (*id, MemberNode { peer_urls: vec![format!("http://10.0.0.1:{id}")], wanted_voter: id % 2 == 0 }))
+            .map(|id| {
+                (
+                    *id,
+                    MemberNode {
+                        peer_urls: vec![format!("http://10.0.0.1:{id}")],
+                        wanted_voter: id % 2 == 0,
+                    },
+                )
+            })
             .collect();
         Membership::new(vec![ids.clone()], nodes).unwrap()
     }

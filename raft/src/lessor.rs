@@ -278,8 +278,9 @@ impl Inner {
         let bound = 2 * self.leases.len() + 1024;
         if self.deadlines.len() > bound {
             let leases = &self.leases;
-            self.deadlines
-                .retain(|Reverse((at, id))| leases.get(id).is_some_and(|l| l.deadline.is_some_and(|d| d <= *at)));
+            self.deadlines.retain(|Reverse((at, id))| {
+                leases.get(id).is_some_and(|l| l.deadline.is_some_and(|d| d <= *at))
+            });
         }
         if self.checkpoints.len() > bound {
             let old = std::mem::take(&mut self.checkpoints);

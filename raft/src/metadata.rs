@@ -66,9 +66,7 @@ impl Metadata {
 
     fn parse(text: &str, path: &Path) -> Result<Self> {
         let corrupt = |what: &str| Error::Corruption(format!("{}: {what}", path.display()));
-        let field = |name: &str| {
-            text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-        };
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         let format: u32 = field("format").and_then(|v| v.parse().ok()).ok_or_else(|| corrupt("no format"))?;
         if format > FORMAT {
             return Err(Error::Storage(format!(

@@ -49,10 +49,16 @@ impl Metrics {
             is_leader: gauge("etcd_server_is_leader", "Whether or not this member is a leader."),
             is_learner: gauge("etcd_server_is_learner", "Whether or not this member is a learner."),
             id: register(IntGaugeVec::new(
-                Opts::new("etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID."),
-                &["server_id"]
+                Opts::new(
+                    "etcd_server_id",
+                    "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
+                ),
+                &["server_id"],
             )),
-            leader_changes: counter("etcd_server_leader_changes_seen_total", "The number of leader changes seen."),
+            leader_changes: counter(
+                "etcd_server_leader_changes_seen_total",
+                "The number of leader changes seen.",
+            ),
             heartbeat_send_failures: counter(
                 "etcd_server_heartbeat_send_failures_total",
                 "The total number of leader heartbeat send failures (likely overloaded from slow disk).",
@@ -73,8 +79,14 @@ impl Metrics {
                 "etcd_server_proposals_failed_total",
                 "The total number of failed proposals seen.",
             ),
-            slow_apply: counter("etcd_server_slow_apply_total", "The total number of slow apply requests (likely overloaded from slow disk)."),
-            slow_read_indexes: counter("etcd_server_slow_read_indexes_total", "The total number of pending read indexes not in sync with leader's or timed out read index requests."),
+            slow_apply: counter(
+                "etcd_server_slow_apply_total",
+                "The total number of slow apply requests (likely overloaded from slow disk).",
+            ),
+            slow_read_indexes: counter(
+                "etcd_server_slow_read_indexes_total",
+                "The total number of pending read indexes not in sync with leader's or timed out read index requests.",
+            ),
             read_indexes_failed: counter(
                 "etcd_server_read_indexes_failed_total",
                 "The total number of failed read indexes seen.",

@@ -44,7 +44,10 @@ pub(super) async fn bootstrap(config: &NodeConfig, peers: &dyn PeerClient) -> Re
         return Ok(Bootstrap { metadata, initial });
     }
     if dir.join("wal").exists() || dir.join("state").exists() {
-        return Err(Error::Corruption(format!("{}: metadata is missing beside a log or state", dir.display())));
+        return Err(Error::Corruption(format!(
+            "{}: metadata is missing beside a log or state",
+            dir.display()
+        )));
     }
     let bootstrap = match config.initial_state {
         InitialState::New => new(config)?,

@@ -10,7 +10,9 @@ use skiff_store::pb::skiff::v1::{Command, command::Op};
 
 use super::core::Core;
 use super::{Node, membership, version, wire};
-use crate::pb::skiff::raft::v1::{MemberChange, MemberChangeReply, member_change, reply::Answer, request::Ask};
+use crate::pb::skiff::raft::v1::{
+    MemberChange, MemberChangeReply, member_change, reply::Answer, request::Ask,
+};
 
 /// Pause before asking again who leads.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);

@@ -19,8 +19,8 @@ use super::read_index::Reads;
 use crate::clock::Clock;
 use crate::lessor::Lessor;
 use crate::metadata::Metadata;
-use crate::peer::{CallError, PeerClient, Request};
 use crate::pb::skiff::raft::v1::{reply::Answer, request::Ask};
+use crate::peer::{CallError, PeerClient, Request};
 use crate::state::{Shared, StateDir, StateMachine};
 use crate::types::{MemberNode, Membership, TypeConfig};
 

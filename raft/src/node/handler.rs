@@ -7,7 +7,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use openraft::errors::{Fatal, RaftError};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, VoteRequest,
+    VoteResponse,
 };
 use skiff_store::api::{Read, ReadReply};
 use skiff_store::error::{Error, NodeError, Result};

@@ -21,12 +21,15 @@ const EXPIRY_TICK: Duration = Duration::from_millis(500);
 
 /// Renews a lease, here or at the leader. TTL 0 where there is none.
 pub(crate) async fn keep_alive(core: &Arc<Core>, id: i64) -> Result<pb::LeaseKeepAliveResponse> {
-    let ttl = at_leader(core, || renew_here(core, id), Ask::LeaseRenew(LeaseRenew { id }), |answer| {
-        match answer {
+    let ttl = at_leader(
+        core,
+        || renew_here(core, id),
+        Ask::LeaseRenew(LeaseRenew { id }),
+        |answer| match answer {
             Answer::LeaseRenew(reply) => Some(reply.ttl),
             _ => None,
-        }
-    })
+        },
+    )
     .await?;
     Ok(pb::LeaseKeepAliveResponse { header: Some(header(core)), id, ttl })
 }
@@ -59,10 +62,15 @@ pub(crate) async fn time_to_live(
     request: pb::LeaseTimeToLiveRequest,
 ) -> Result<pb::LeaseTimeToLiveResponse> {
     let ask = Ask::LeaseTimeToLive(request);
-    at_leader(core, || time_to_live_here(core, request), ask, |answer| match answer {
-        Answer::LeaseTimeToLive(reply) => Some(reply),
-        _ => None,
-    })
+    at_leader(
+        core,
+        || time_to_live_here(core, request),
+        ask,
+        |answer| match answer {
+            Answer::LeaseTimeToLive(reply) => Some(reply),
+            _ => None,
+        },
+    )
     .await
 }
 
@@ -153,8 +161,10 @@ pub(crate) async fn run(core: Arc<Core>) {
         }
         let due = core.lessor.take_checkpoints(CHECKPOINT_BATCH);
         if !due.is_empty() {
-            let checkpoints =
-                due.into_iter().map(|(id, remaining_ttl)| pb::LeaseCheckpoint { id, remaining_ttl }).collect();
+            let checkpoints = due
+                .into_iter()
+                .map(|(id, remaining_ttl)| pb::LeaseCheckpoint { id, remaining_ttl })
+                .collect();
             propose(&core, Op::LeaseCheckpoint(pb::LeaseCheckpointRequest { checkpoints }));
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::{ChangeMembers, Precondition};
+use openraft::{ChangeMembers, Instant, Precondition};
 use skiff_store::error::{ApiError, Error, NodeError, Result};
 use skiff_store::pb::etcdserverpb as pb;
 

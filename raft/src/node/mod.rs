@@ -56,6 +56,11 @@ impl Node {
         self.core.cluster_id
     }
 
+    /// URLs this member's peers reach it by.
+    pub fn advertised(&self) -> &[String] {
+        &self.core.config.advertise_peer_urls
+    }
+
     /// Tells when and why the node has ended.
     pub fn ended(&self) -> watch::Receiver<Option<End>> {
         self.core.ended.subscribe()

@@ -24,10 +24,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use super::core::Core;
 use super::wire;
 use crate::metrics::METRICS;
-use crate::peer::CallError;
 use crate::pb::skiff::raft::v1::{reply::Answer, request::Ask as Question};
+use crate::peer::CallError;
 use crate::responder::Callback;
-use crate::types::{Payload, Proposal, TypeConfig};
+use crate::types::{Proposal, TypeConfig};
 
 /// Pause before a refused proposal is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
@@ -149,9 +149,7 @@ pub(crate) async fn run(core: Arc<Core>, mut queue: Queue) {
             }
             refuse_forwarded(&mut batch);
             // Waiters give up by themselves; look again to notice.
-            let _ = core
-                .until_stop(tokio::time::timeout(Duration::from_millis(200), leader.changed()))
-                .await;
+            let _ = core.until_stop(tokio::time::timeout(Duration::from_millis(200), leader.changed())).await;
             if core.is_stopping() {
                 return;
             }
@@ -188,7 +186,7 @@ async fn propose(core: &Arc<Core>, asks: Vec<Ask>, permit: OwnedSemaphorePermit)
         answer(&owner, asks, result);
     });
     // A stopped log drops the callback, which tells the waiters.
-    let _ = core.raft().client_write_ff(Payload::Normal(proposal), Some(answer)).await;
+    let _ = core.raft().client_write_ff(proposal, Some(answer)).await;
 }
 
 /// Routes a proposal's outcome to its waiters. On the applier's thread, or

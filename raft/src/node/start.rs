@@ -98,16 +98,10 @@ impl Node {
         let applier = Arc::new(Applier::start(shared.clone(), observer, config.slow_apply)?);
         let dir = Arc::new(dir);
         let weak: Arc<dyn Engine> = engine;
-        let machine = StateMachine::new(
-            shared.clone(),
-            applier,
-            dir.clone(),
-            Arc::downgrade(&weak),
-            {
-                let (lessor, mvcc) = (lessor.clone(), mvcc.clone());
-                Arc::new(move || lessor.reset(mvcc.leases()))
-            },
-        );
+        let machine = StateMachine::new(shared.clone(), applier, dir.clone(), Arc::downgrade(&weak), {
+            let (lessor, mvcc) = (lessor.clone(), mvcc.clone());
+            Arc::new(move || lessor.reset(mvcc.leases()))
+        });
         drop(weak);
         let health = wal.health();
         let log = LogStore::new(wal.clone());
@@ -199,10 +193,7 @@ fn spawn_tasks(
 
 /// Gives an empty log its first membership. All members of a new cluster do
 /// it with the same one, which is safe; one that has a log already does not.
-async fn initialize(
-    core: &Arc<Core>,
-    members: std::collections::BTreeMap<u64, MemberNode>,
-) -> Result<()> {
+async fn initialize(core: &Arc<Core>, members: std::collections::BTreeMap<u64, MemberNode>) -> Result<()> {
     match core.raft().initialize(members).await {
         Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
         Err(e) => Err(Error::Other(format!("initialize the log: {e}"))),

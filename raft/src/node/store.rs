@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use openraft::async_runtime::WatchReceiver;
-use skiff_store::api::{RangeStream, Read, ReadReply, SnapshotStream, Status, Store, Vitals, Write, WriteReply};
+use skiff_store::api::{
+    RangeStream, Read, ReadReply, SnapshotStream, Status, Store, Vitals, Write, WriteReply,
+};
 use skiff_store::error::{ApiError, Error, NodeError, Result};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::skiff::v1::{Command, LeaseRevoke, command::Op};
@@ -269,9 +271,7 @@ fn unfiltered(range: &pb::RangeRequest) -> bool {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::Other(format!("blocking work failed: {e}")))?
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Other(format!("blocking work failed: {e}")))?
 }
 
 /// An iterator that blocks as a stream; reads a little ahead, then waits.

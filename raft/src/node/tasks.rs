@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant, ServerState};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::skiff::v1::{Command, command::Op};
 use tokio::time::MissedTickBehavior;
@@ -126,8 +126,7 @@ pub(crate) async fn follow_membership(core: Arc<Core>) {
 }
 
 fn note(core: &Core, membership: &StoredMembership) -> BTreeSet<u64> {
-    let nodes: Vec<(u64, MemberNode)> =
-        membership.nodes().map(|(id, node)| (*id, node.clone())).collect();
+    let nodes: Vec<(u64, MemberNode)> = membership.nodes().map(|(id, node)| (*id, node.clone())).collect();
     core.peers.set_members(&nodes);
     nodes.into_iter().map(|(id, _)| id).collect()
 }

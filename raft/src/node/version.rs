@@ -32,7 +32,8 @@ pub(crate) async fn run(core: Arc<Core>) {
         if core.is_leader() && core.sets_time() {
             decide(&core).await;
         }
-        let pause = if core.shared.mvcc.cluster_version().is_empty() { Duration::from_millis(100) } else { TICK };
+        let pause =
+            if core.shared.mvcc.cluster_version().is_empty() { Duration::from_millis(100) } else { TICK };
         let next = tokio::time::timeout(pause, leader.changed());
         if core.until_stop(next).await.is_none() {
             return;
@@ -42,8 +43,7 @@ pub(crate) async fn run(core: Arc<Core>) {
 
 async fn decide(core: &Arc<Core>) {
     let Some(mut lowest) = parse(&core.config.version) else { return };
-    let others: Vec<u64> =
-        core.membership().voter_ids().filter(|id| *id != core.member_id).collect();
+    let others: Vec<u64> = core.membership().voter_ids().filter(|id| *id != core.member_id).collect();
     let asked = others.into_iter().map(|id| core.call(id, Ask::MemberStatus(MemberStatus {}), PATIENCE));
     let current = core.shared.mvcc.cluster_version();
     for answer in futures::future::join_all(asked).await {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use openraft::storage::EntryResponder;
 use skiff_store::error::{Error, Result};
 use skiff_store::mvcc::{self, EntryOutcome, LeaseChange};
@@ -117,7 +118,10 @@ impl State {
         let started = Instant::now();
         let before = self.membership.clone();
         let (entries, bytes, compacts) = self.decode(&items)?;
-        let outcomes = self.write(&entries)?;
+        let mut outcomes = self.write(&entries)?;
+        if outcomes.len() < items.len() {
+            outcomes.insert(0, EntryOutcome::default());
+        }
         let took = started.elapsed();
         METRICS.applied(entries.len(), last.index, took, took > self.slow);
         if took > self.slow {
@@ -146,11 +150,15 @@ impl State {
     }
 
     /// The store's view of the entries, their bytes, and whether one compacts.
+    ///
+    /// The entry at index 0, by which a cluster begins, holds the first
+    /// membership and nothing else. The store counts from 1 and never sees it;
+    /// until a later entry records the membership, a restart reads it again.
     fn decode(&mut self, items: &[EntryResponder<TypeConfig>]) -> Result<(Vec<mvcc::Entry>, u64, bool)> {
         let mut entries = Vec::with_capacity(items.len());
         let mut bytes = 0;
         let mut compacts = false;
-        for (entry, _) in items {
+        for (index, (entry, _)) in items.iter().enumerate() {
             let at = entry.log_id;
             let commands = match &entry.payload {
                 Payload::Blank => Vec::new(),
@@ -164,10 +172,17 @@ impl State {
                 }
             };
             compacts |= commands.iter().any(|c| matches!(c.op, Some(Op::Compact(_))));
+            if at.index == 0 {
+                continue;
+            }
+            // One atomic batch: only the last position is ever read.
+            let last = index + 1 == items.len();
+            let position =
+                if last { codec::encode_position(Some(&at), &self.membership) } else { Bytes::new() };
             entries.push(mvcc::Entry {
                 term: at.committed_leader_id().term,
                 index: at.index,
-                position: codec::encode_position(Some(&at), &self.membership),
+                position,
                 commands,
             });
         }

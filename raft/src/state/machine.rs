@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -14,6 +15,8 @@ use crate::codec;
 use crate::snapshot::SnapshotDir;
 use crate::types::{LogId, Payload, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 
+/// Pause before a failed flush or checkpoint is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Entries, and bytes of commands, applied as one batch.
 const BATCH: (usize, usize) = (1024, 4 << 20);
 
@@ -134,7 +137,8 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return Ok(None);
         }
         if self.running.load(std::sync::atomic::Ordering::Acquire) {
-            return self.checkpoint().await.map(Some).map_err(io_error);
+            let made = patiently("make a checkpoint", || self.checkpoint()).await;
+            return made.map(Some).map_err(io_error);
         }
         let (last_log_id, membership) = self.shared.durable();
         let meta = SnapshotMeta { last_log_id, last_membership: (*membership).clone() };
@@ -155,19 +159,35 @@ impl RaftSnapshotBuilder<TypeConfig> for SnapshotBuilder {
     type SnapshotData = SnapshotDir;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let shared = self.shared.clone();
         // Everything applied when the builder was made was applied before this.
-        blocking(move || shared.mvcc.flush()).await.map_err(io_error)?;
+        patiently("make the state durable", || {
+            let shared = self.shared.clone();
+            blocking(move || shared.mvcc.flush())
+        })
+        .await
+        .map_err(io_error)?;
         self.shared.set_durable(self.applied, Arc::new(self.membership.clone()));
         let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         Ok(Snapshot { meta, snapshot: self.dir.scratch("none") })
     }
 }
 
+/// Repeats what fails for want of disk space or the like: openraft would take
+/// such an error for the end. Ends with the runtime.
+async fn patiently<T, F: Future<Output = Result<T>>>(what: &str, attempt: impl Fn() -> F) -> Result<T> {
+    loop {
+        match attempt().await {
+            Err(Error::Storage(why)) => {
+                tracing::error!(error = %why, "cannot {what}; trying again");
+                tokio::time::sleep(RETRY_PAUSE).await;
+            }
+            done => return done,
+        }
+    }
+}
+
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| Error::Other(format!("blocking work failed: {e}")))?
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Other(format!("blocking work failed: {e}")))?
 }
 
 fn io_error(error: Error) -> io::Error {

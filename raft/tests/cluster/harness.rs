@@ -1,0 +1,241 @@
+//! Members in one process: a simulated disk for each log, engines in memory
+//! that forget what was not flushed when they crash, and wires to cut.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use skiff_raft::clock::SystemClock;
+use skiff_raft::disk::SimDisk;
+use skiff_raft::node::InitialState;
+use skiff_raft::peer::PeerClient;
+use skiff_raft::state::EngineFactory;
+use skiff_raft::{Node, NodeConfig, Parts};
+use skiff_store::engine::{Engine, MemEngine};
+use skiff_store::pb::etcdserverpb as pb;
+use skiff_store::{Result, Store, StoreExt};
+
+use crate::net::{Endpoint, Wires};
+
+/// How long any condition may take to come true.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+type Engines = Arc<Mutex<HashMap<PathBuf, Arc<MemEngine>>>>;
+
+/// A member, running or not.
+pub struct Member {
+    pub node: Option<Arc<Node>>,
+    dir: tempfile::TempDir,
+    disk: Option<SimDisk>,
+    engines: Engines,
+    config: NodeConfig,
+}
+
+/// Members and the wires between them.
+pub struct Cluster {
+    pub wires: Arc<Wires>,
+    pub members: Vec<Member>,
+    tune: fn(&mut NodeConfig),
+}
+
+fn url(index: usize) -> String {
+    format!("http://10.0.0.{index}:2380")
+}
+
+impl Cluster {
+    /// Starts a new cluster of `count` members.
+    pub async fn start(count: usize) -> Self {
+        Self::start_tuned(count, |_| {}).await
+    }
+
+    /// Starts a new cluster whose settings `tune` changes.
+    pub async fn start_tuned(count: usize, tune: fn(&mut NodeConfig)) -> Self {
+        let mut cluster = Self { wires: Arc::default(), members: Vec::new(), tune };
+        let initial: Vec<_> = (0..count).map(|i| (format!("m{i}"), vec![url(i)])).collect();
+        for _ in 0..count {
+            cluster.prepare(initial.clone(), InitialState::New);
+        }
+        for index in 0..count {
+            cluster.boot(index).await;
+        }
+        cluster.leader().await;
+        cluster
+    }
+
+    /// Adds a member's directory, without starting it.
+    pub fn prepare(&mut self, initial: Vec<(String, Vec<String>)>, state: InitialState) -> usize {
+        let index = self.members.len();
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut config = NodeConfig {
+            name: format!("m{index}"),
+            data_dir: dir.path().to_path_buf(),
+            initial_cluster: initial,
+            initial_state: state,
+            advertise_peer_urls: vec![url(index)],
+            advertise_client_urls: vec![format!("http://10.0.0.{index}:2379")],
+            // A busy machine must not look like a lost leader.
+            heartbeat_interval: Duration::from_millis(100),
+            election_timeout: Duration::from_millis(2000),
+            ..Default::default()
+        };
+        (self.tune)(&mut config);
+        let member = Member {
+            node: None,
+            dir,
+            disk: Some(SimDisk::new(index as u64)),
+            engines: Engines::default(),
+            config,
+        };
+        self.members.push(member);
+        index
+    }
+
+    /// URL of the member a later [`Cluster::join`] starts.
+    pub fn next_url(&self) -> String {
+        url(self.members.len())
+    }
+
+    /// Starts a member that was added as [`Cluster::next_url`].
+    pub async fn join(&mut self) -> usize {
+        let initial: Vec<_> = (0..=self.members.len()).map(|i| (format!("m{i}"), vec![url(i)])).collect();
+        let index = self.prepare(initial, InitialState::Existing);
+        self.boot(index).await;
+        index
+    }
+
+    /// Starts a stopped member on what its disks hold.
+    pub async fn boot(&mut self, index: usize) {
+        let node = self.try_boot(index).await.expect("the member starts");
+        self.members[index].node = Some(node);
+    }
+
+    pub async fn try_boot(&mut self, index: usize) -> Result<Arc<Node>> {
+        let member = &mut self.members[index];
+        let disk = member.disk.clone().expect("a disk");
+        let parts = Parts {
+            engines: factory(member.engines.clone()),
+            disk: Arc::new(disk),
+            clock: Arc::new(SystemClock),
+        };
+        let wires = self.wires.clone();
+        let connect = move |_cluster, own| {
+            let end = Endpoint { wires: wires.clone(), own };
+            (end.clone(), Arc::new(end) as Arc<dyn PeerClient>)
+        };
+        let node = Node::start(member.config.clone(), parts, connect).await?;
+        self.wires.plug(&node);
+        Ok(node)
+    }
+
+    /// Stops a member in order.
+    pub async fn stop(&mut self, index: usize) {
+        let node = self.members[index].node.take().expect("running");
+        node.stop().await;
+        self.wires.unplug(node.id());
+    }
+
+    /// Ends a member as a power cut would: what was not synced is lost.
+    pub async fn crash(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        let node = member.node.take().expect("running");
+        self.wires.unplug(node.id());
+        // Taken before anything is stopped in order.
+        let disk = member.disk.as_ref().expect("a disk").crash();
+        let crashed: HashMap<_, _> =
+            member.engines.lock().iter().map(|(dir, e)| (dir.clone(), Arc::new(e.crashed()))).collect();
+        node.stop().await;
+        member.disk = Some(disk);
+        member.engines = Arc::new(Mutex::new(crashed));
+    }
+
+    pub fn node(&self, index: usize) -> &Arc<Node> {
+        self.members[index].node.as_ref().expect("running")
+    }
+
+    pub fn dir(&self, index: usize) -> &Path {
+        self.members[index].dir.path()
+    }
+
+    pub fn running(&self) -> impl Iterator<Item = &Arc<Node>> {
+        self.members.iter().filter_map(|member| member.node.as_ref())
+    }
+
+    /// The index of the member that a majority follows.
+    pub async fn leader(&self) -> usize {
+        self.leader_other_than(None).await
+    }
+
+    /// The leader that the running members other than `except` agree on.
+    pub async fn leader_other_than(&self, except: Option<usize>) -> usize {
+        let mut found = None;
+        until("a leader", || {
+            let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
+            let members = self.members.iter().enumerate().filter(|(i, _)| Some(*i) != except);
+            for node in members.filter_map(|(_, member)| member.node.as_ref()) {
+                *votes.entry(node.status().leader).or_default() += 1;
+            }
+            found = self.members.iter().enumerate().position(|(index, member)| {
+                Some(index) != except
+                    && member.node.as_ref().is_some_and(|node| {
+                        node.status().leader == node.id()
+                            && votes.get(&node.id()).is_some_and(|count| *count > self.members.len() / 2)
+                    })
+            });
+            found.is_some()
+        })
+        .await;
+        found.expect("just found")
+    }
+
+    /// Stops everything in order.
+    pub async fn end(mut self) {
+        for index in 0..self.members.len() {
+            if self.members[index].node.is_some() {
+                self.stop(index).await;
+            }
+        }
+    }
+}
+
+fn factory(engines: Engines) -> EngineFactory {
+    Arc::new(move |dir: &Path| {
+        let mut engines = engines.lock();
+        if let Some(engine) = engines.get(dir) {
+            return Ok(engine.clone() as Arc<dyn Engine>);
+        }
+        let has_files = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some());
+        let engine = if has_files { MemEngine::open_checkpoint(dir)? } else { MemEngine::new() };
+        std::fs::create_dir_all(dir).expect("a directory");
+        let engine = Arc::new(engine);
+        engines.insert(dir.to_path_buf(), engine.clone());
+        Ok(engine as Arc<dyn Engine>)
+    })
+}
+
+/// Waits until a condition holds.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain for {what}");
+}
+
+pub async fn put(node: &Node, key: &str, value: &str) -> Result<i64> {
+    let request = pb::PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: Bytes::copy_from_slice(value.as_bytes()),
+        ..Default::default()
+    };
+    node.put(request).await.map(|reply| reply.header.map_or(0, |header| header.revision))
+}
+
+pub async fn get(node: &Node, key: &str, serializable: bool) -> Result<Option<String>> {
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    let reply = node.range(pb::RangeRequest { key, serializable, ..Default::default() }).await?;
+    Ok(reply.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned()))
+}

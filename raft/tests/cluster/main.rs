@@ -1,0 +1,9 @@
+//! Members in one process, with simulated disks and wires.
+
+mod harness;
+mod net;
+
+mod failover;
+mod leases;
+mod members;
+mod single;
