@@ -48,7 +48,7 @@ impl Compaction {
     }
 
     /// Removes what up to `max_changes` changes made unreadable; true while
-    /// more is to do.
+    /// more is to do. The snapshot must show what earlier steps removed.
     pub(crate) fn step(
         &mut self,
         engine: &dyn Engine,
@@ -56,9 +56,6 @@ impl Compaction {
         target: i64,
         max_changes: usize,
     ) -> Result<bool> {
-        if self.stored.done_through >= target {
-            return Ok(false);
-        }
         let mut step = self.plan(snapshot, target, max_changes)?;
         let stored = StoredCompaction {
             done_through: step.through,

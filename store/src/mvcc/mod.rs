@@ -376,14 +376,32 @@ impl Mvcc {
     pub fn compact_step(&self) -> Result<bool> {
         let mut compaction = self.compaction.lock();
         let (engine, view) = self.shared.current.read().clone();
+        let target = view.state.stored.compact_revision;
+        if compaction.stored.done_through >= target {
+            return Ok(false);
+        }
+        // A snapshot of its own: the view's may be older than the last step.
         let more = compaction.step(
             engine.as_ref(),
-            view.snapshot.as_ref(),
-            view.state.stored.compact_revision,
+            engine.snapshot().as_ref(),
+            target,
             self.config.compaction_batch,
         )?;
         self.shared.bytes_removed.store(compaction.stored.bytes_removed, Ordering::Relaxed);
+        drop(compaction);
+        if !more {
+            self.renew_view();
+        }
         Ok(more)
+    }
+
+    /// Publishes the state again with a new engine snapshot, so that a store
+    /// without writes does not keep what has been removed.
+    fn renew_view(&self) {
+        let _applier = self.applier.lock();
+        let (engine, view) = self.shared.current.read().clone();
+        let renewed = Arc::new(View::new(view.state.clone(), engine.snapshot()));
+        self.shared.current.write().1 = renewed;
     }
 
     /// True once everything up to `revision` has been compacted physically.
@@ -439,3 +457,6 @@ fn refuse_corrupt(view: &View, read: &Read) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
