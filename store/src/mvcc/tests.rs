@@ -112,7 +112,7 @@ enum Step {
     Delete(Bytes, Bytes),
     Txn(Vec<(Bytes, Bytes)>, Bytes),
     Compact(i64),
-    CompactStep,
+    CompactPhysically,
     Reopen,
     Range(pb::RangeRequest),
     EndEntry,
@@ -156,7 +156,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (key(), range_end()).prop_map(|(k, e)| Step::Delete(k, e)),
         2 => (prop::collection::vec((key(), value()), 0..3), key()).prop_map(|(p, d)| Step::Txn(p, d)),
         1 => (0i64..60).prop_map(Step::Compact),
-        1 => Just(Step::CompactStep),
+        1 => Just(Step::CompactPhysically),
         1 => Just(Step::Reopen),
         6 => range_request().prop_map(Step::Range),
         3 => Just(Step::EndEntry),
@@ -234,7 +234,7 @@ impl Harness {
                     self.model.compacted = *revision;
                 }
             }
-            Step::CompactStep => {
+            Step::CompactPhysically => {
                 self.mvcc.compact_step().unwrap();
             }
             Step::Reopen => {
