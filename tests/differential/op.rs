@@ -1,0 +1,172 @@
+//! The steps of a sequence.
+//!
+//! A step holds the request to send, with one twist: a revision or a lease id may be *symbolic* ("two
+//! below the current revision", "the lease granted third"), so that a step keeps its meaning when steps
+//! before it are taken out. Symbols are numbers of a reserved range, replaced just before sending.
+
+use skiff_test_support::pb::etcdserverpb::*;
+
+/// Reserved top 16 bits of a symbolic number.
+const TAG: i64 = 0x5EED;
+const TAG_SHIFT: u32 = 48;
+const KIND_SHIFT: u32 = 40;
+const DELTA_ZERO: i64 = 1 << 39;
+const DELTA_MASK: i64 = (1 << 40) - 1;
+
+const CURRENT: i64 = 0;
+const BASE: i64 = 1;
+const COMPACTED: i64 = 2;
+const LEASE: i64 = 3;
+const MEMBER: i64 = 4;
+
+fn symbol(kind: i64, delta: i64) -> i64 {
+    (TAG << TAG_SHIFT) | (kind << KIND_SHIFT) | (DELTA_ZERO + delta)
+}
+
+/// The store's revision when the step runs, plus `delta`.
+pub fn current(delta: i64) -> i64 {
+    symbol(CURRENT, delta)
+}
+
+/// The store's revision when the sequence started, plus `delta`.
+pub fn base(delta: i64) -> i64 {
+    symbol(BASE, delta)
+}
+
+/// The revision compacted at, plus `delta`.
+pub fn compacted(delta: i64) -> i64 {
+    symbol(COMPACTED, delta)
+}
+
+/// The lease of the sequence's grant number `slot`; one that is not there before.
+pub fn lease(slot: i64) -> i64 {
+    symbol(LEASE, slot)
+}
+
+/// The id of the server itself.
+pub const SELF: u64 = ((TAG << TAG_SHIFT) | (MEMBER << KIND_SHIFT) | DELTA_ZERO) as u64;
+
+/// What symbols stand for on one server.
+#[derive(Debug, Clone, Default)]
+pub struct Meaning {
+    /// The store's revision.
+    pub current: i64,
+    /// The revision at the start of the sequence.
+    pub base: i64,
+    /// The revision compacted at.
+    pub compacted: i64,
+    /// Leases by grant number.
+    pub leases: Vec<i64>,
+    /// The server's id.
+    pub member: u64,
+}
+
+impl Meaning {
+    fn number(&self, value: &mut i64) {
+        if *value >> TAG_SHIFT != TAG {
+            return;
+        }
+        let delta = (*value & DELTA_MASK) - DELTA_ZERO;
+        *value = match (*value >> KIND_SHIFT) & 0xFF {
+            CURRENT => self.current + delta,
+            BASE => self.base + delta,
+            COMPACTED => self.compacted + delta,
+            LEASE => self.leases.get(delta as usize).copied().unwrap_or(0x7777),
+            _ => *value,
+        };
+    }
+
+    fn range(&self, request: &mut RangeRequest) {
+        self.number(&mut request.revision);
+        self.number(&mut request.min_mod_revision);
+        self.number(&mut request.max_mod_revision);
+        self.number(&mut request.min_create_revision);
+        self.number(&mut request.max_create_revision);
+    }
+
+    fn txn(&self, request: &mut TxnRequest) {
+        use compare::TargetUnion;
+        for compare in &mut request.compare {
+            match &mut compare.target_union {
+                Some(
+                    TargetUnion::ModRevision(number)
+                    | TargetUnion::CreateRevision(number)
+                    | TargetUnion::Lease(number),
+                ) => self.number(number),
+                _ => {}
+            }
+        }
+        for op in request.success.iter_mut().chain(&mut request.failure) {
+            match &mut op.request {
+                Some(request_op::Request::RequestRange(range)) => self.range(range),
+                Some(request_op::Request::RequestPut(put)) => self.number(&mut put.lease),
+                Some(request_op::Request::RequestTxn(txn)) => self.txn(txn),
+                Some(request_op::Request::RequestDeleteRange(_)) | None => {}
+            }
+        }
+    }
+
+    /// The step with its symbols replaced.
+    pub fn resolve(&self, op: &Op) -> Op {
+        let mut op = op.clone();
+        match &mut op {
+            Op::Range(request) => self.range(request),
+            Op::Put(request) => self.number(&mut request.lease),
+            Op::Txn(request) => self.txn(request),
+            Op::Compact(request) => self.number(&mut request.revision),
+            Op::Grant(request) => self.number(&mut request.id),
+            Op::Revoke(request) => self.number(&mut request.id),
+            Op::KeepAlive(ids) => ids.iter_mut().for_each(|id| self.number(id)),
+            Op::TimeToLive(request) => self.number(&mut request.id),
+            Op::Watch(_, request) => self.number(&mut request.start_revision),
+            Op::HashKv(request) => self.number(&mut request.revision),
+            Op::Alarm(request) if request.member_id == SELF => request.member_id = self.member,
+            Op::MoveLeader(request) if request.target_id == SELF => request.target_id = self.member,
+            _ => {}
+        }
+        op
+    }
+}
+
+/// One step of a sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// KV/Range.
+    Range(RangeRequest),
+    /// KV/Put.
+    Put(PutRequest),
+    /// KV/DeleteRange.
+    Delete(DeleteRangeRequest),
+    /// KV/Txn.
+    Txn(TxnRequest),
+    /// KV/Compact.
+    Compact(CompactionRequest),
+    /// Lease/LeaseGrant; a short lease is revoked at once, before it can expire.
+    Grant(LeaseGrantRequest),
+    /// Lease/LeaseRevoke.
+    Revoke(LeaseRevokeRequest),
+    /// Lease/LeaseKeepAlive: one stream with these ids.
+    KeepAlive(Vec<i64>),
+    /// Lease/LeaseTimeToLive.
+    TimeToLive(LeaseTimeToLiveRequest),
+    /// Lease/LeaseLeases.
+    Leases,
+    /// Watch/Watch: a create request on stream `.0`.
+    Watch(usize, WatchCreateRequest),
+    /// Watch/Watch: a cancel request on stream `.0`.
+    CancelWatch(usize, i64),
+    /// Waits until every watch has caught up and compares what they saw.
+    Barrier,
+    /// Maintenance/HashKV.
+    HashKv(HashKvRequest),
+    /// Maintenance/Status.
+    Status,
+    /// Maintenance/Alarm.
+    Alarm(AlarmRequest),
+    /// Maintenance/Defragment.
+    Defragment,
+    /// Maintenance/MoveLeader.
+    MoveLeader(MoveLeaderRequest),
+    /// Cluster/MemberList.
+    Members(MemberListRequest),
+}

@@ -1,0 +1,34 @@
+//! Harness of the black-box tests.
+//!
+//! * [`member`] and [`cluster`]: real server processes on free ports with temporary data folders.
+//! * [`network`]: relays between peers that can be cut, per direction, and healed.
+//! * [`rpc`]: raw gRPC calls with etcd's messages, so that no client library hides anything.
+//! * [`tools`]: the real etcd and etcdctl the tests compare with.
+//! * [`rng`]: the seeded generator behind every random choice.
+//!
+//! The crate links nothing of the product: what it knows of it is a path to the binary.
+
+pub mod cluster;
+pub mod member;
+pub mod network;
+pub mod ports;
+pub mod rng;
+pub mod rpc;
+pub mod scratch;
+pub mod tools;
+
+/// Generated messages: `etcdserverpb`, `mvccpb`, `authpb`.
+#[allow(missing_docs, clippy::all, unreachable_pub)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+}
+
+pub use cluster::{Cluster, ClusterOptions};
+pub use member::{Member, MemberOptions, Program};
+pub use network::{LinkState, Network};
+pub use rng::Rng;
+pub use rpc::{Client, Duplex};
+pub use scratch::Scratch;
+
+/// What a helper of the harness can fail with; a test prints it and fails.
+pub type Fault = Box<dyn std::error::Error + Send + Sync>;
