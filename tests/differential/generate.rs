@@ -8,14 +8,14 @@ use skiff_test_support::pb::etcdserverpb::*;
 use crate::op::{self, Op};
 
 /// Number of watch streams of a sequence.
-pub const STREAMS: usize = 2;
+pub(crate) const STREAMS: usize = 2;
 
 /// Tails of the keys of a sequence; some are prefixes of others, some hold bytes that sort at the ends.
 const TAILS: &[&[u8]] =
     &[b"", b"a", b"a\x00", b"a\xff", b"ab", b"b", b"c/1", b"c/2", b"\x00", b"\xff\xff", b"z\xff"];
 
 /// Makes the steps of sequence number `number` (distinct per pair of servers).
-pub fn sequence(rng: &mut Rng, number: u64) -> Vec<Op> {
+pub(crate) fn sequence(rng: &mut Rng, number: u64) -> Vec<Op> {
     let length = 20 + rng.below(41) as usize;
     let mut generator = Generator { rng, prefix: format!("s{number:05}/").into_bytes(), number, grants: 0 };
     (0..length).map(|_| generator.op()).collect()
@@ -110,7 +110,7 @@ impl Generator<'_> {
     fn value(&mut self) -> Bytes {
         match self.rng.below(40) {
             0..=2 => Bytes::new(),
-            3 => self.rng.bytes(40_000).into(),
+            3 => b"large".repeat(8000).into(),
             4..=8 => {
                 let length = 1 + self.rng.below(40) as usize;
                 self.rng.bytes(length).into()
@@ -145,7 +145,8 @@ impl Generator<'_> {
         }
         if self.rng.chance(40) {
             request.sort_order = self.enum_number(3);
-            request.sort_target = self.enum_number(5);
+            // A target that does not exist ends the process of etcd 3.5.
+            request.sort_target = self.rng.between(0, 4) as i32;
         }
         request.serializable = self.rng.chance(20);
         request.keys_only = self.rng.chance(12);
@@ -161,11 +162,7 @@ impl Generator<'_> {
 
     /// A number of an enum with `count` values; sometimes one it does not have.
     fn enum_number(&mut self, count: i64) -> i32 {
-        if self.rng.chance(3) {
-            *self.rng.pick(&[-1, 5, 99])
-        } else {
-            self.rng.between(0, count - 1) as i32
-        }
+        if self.rng.chance(3) { *self.rng.pick(&[-1, 5, 99]) } else { self.rng.between(0, count - 1) as i32 }
     }
 
     fn put(&mut self) -> PutRequest {
@@ -194,8 +191,7 @@ impl Generator<'_> {
     }
 
     fn delete(&mut self) -> DeleteRangeRequest {
-        let (key, range_end) =
-            if self.rng.chance(60) { (self.key(), Bytes::new()) } else { self.interval() };
+        let (key, range_end) = if self.rng.chance(60) { (self.key(), Bytes::new()) } else { self.interval() };
         DeleteRangeRequest { key, range_end, prev_kv: self.rng.chance(50) }
     }
 
@@ -257,8 +253,7 @@ impl Generator<'_> {
             3..=5 if target != CompareTarget::Lease as i32 => Some(TargetUnion::Version(1)),
             _ => Some(union),
         };
-        let (key, range_end) =
-            if self.rng.chance(75) { (self.key(), Bytes::new()) } else { self.interval() };
+        let (key, range_end) = if self.rng.chance(75) { (self.key(), Bytes::new()) } else { self.interval() };
         Compare { result, target, key, target_union, range_end }
     }
 
@@ -331,7 +326,7 @@ impl Generator<'_> {
 }
 
 /// The end of the range of all keys that start with `prefix`.
-pub fn end_of_prefix(prefix: &[u8]) -> Bytes {
+pub(crate) fn end_of_prefix(prefix: &[u8]) -> Bytes {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < 0xff {

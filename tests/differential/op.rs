@@ -24,41 +24,41 @@ fn symbol(kind: i64, delta: i64) -> i64 {
 }
 
 /// The store's revision when the step runs, plus `delta`.
-pub fn current(delta: i64) -> i64 {
+pub(crate) fn current(delta: i64) -> i64 {
     symbol(CURRENT, delta)
 }
 
 /// The store's revision when the sequence started, plus `delta`.
-pub fn base(delta: i64) -> i64 {
+pub(crate) fn base(delta: i64) -> i64 {
     symbol(BASE, delta)
 }
 
 /// The revision compacted at, plus `delta`.
-pub fn compacted(delta: i64) -> i64 {
+pub(crate) fn compacted(delta: i64) -> i64 {
     symbol(COMPACTED, delta)
 }
 
 /// The lease of the sequence's grant number `slot`; one that is not there before.
-pub fn lease(slot: i64) -> i64 {
+pub(crate) fn lease(slot: i64) -> i64 {
     symbol(LEASE, slot)
 }
 
 /// The id of the server itself.
-pub const SELF: u64 = ((TAG << TAG_SHIFT) | (MEMBER << KIND_SHIFT) | DELTA_ZERO) as u64;
+pub(crate) const SELF: u64 = ((TAG << TAG_SHIFT) | (MEMBER << KIND_SHIFT) | DELTA_ZERO) as u64;
 
 /// What symbols stand for on one server.
 #[derive(Debug, Clone, Default)]
-pub struct Meaning {
+pub(crate) struct Meaning {
     /// The store's revision.
-    pub current: i64,
+    pub(crate) current: i64,
     /// The revision at the start of the sequence.
-    pub base: i64,
+    pub(crate) base: i64,
     /// The revision compacted at.
-    pub compacted: i64,
+    pub(crate) compacted: i64,
     /// Leases by grant number.
-    pub leases: Vec<i64>,
+    pub(crate) leases: Vec<i64>,
     /// The server's id.
-    pub member: u64,
+    pub(crate) member: u64,
 }
 
 impl Meaning {
@@ -87,13 +87,13 @@ impl Meaning {
     fn txn(&self, request: &mut TxnRequest) {
         use compare::TargetUnion;
         for compare in &mut request.compare {
-            match &mut compare.target_union {
-                Some(
-                    TargetUnion::ModRevision(number)
-                    | TargetUnion::CreateRevision(number)
-                    | TargetUnion::Lease(number),
-                ) => self.number(number),
-                _ => {}
+            if let Some(
+                TargetUnion::ModRevision(number)
+                | TargetUnion::CreateRevision(number)
+                | TargetUnion::Lease(number),
+            ) = &mut compare.target_union
+            {
+                self.number(number);
             }
         }
         for op in request.success.iter_mut().chain(&mut request.failure) {
@@ -107,7 +107,7 @@ impl Meaning {
     }
 
     /// The step with its symbols replaced.
-    pub fn resolve(&self, op: &Op) -> Op {
+    pub(crate) fn resolve(&self, op: &Op) -> Op {
         let mut op = op.clone();
         match &mut op {
             Op::Range(request) => self.range(request),
@@ -130,7 +130,7 @@ impl Meaning {
 
 /// One step of a sequence.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Op {
+pub(crate) enum Op {
     /// KV/Range.
     Range(RangeRequest),
     /// KV/Put.
