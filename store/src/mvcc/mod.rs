@@ -365,10 +365,23 @@ impl Mvcc {
     /// Waits for an apply under way, and holds the next one up for as long as
     /// the engine takes to link its files.
     pub fn checkpoint(&self, dir: &Path) -> Result<Bytes> {
+        Ok(self.copy_to(dir)?.position)
+    }
+
+    /// Copies the state into `dir`, as [`Mvcc::checkpoint`] does, and streams
+    /// it as an [`crate::archive`]; `dir` is deleted afterwards. Blocks, inside
+    /// of a tokio runtime.
+    pub fn archive(&self, dir: &Path) -> Result<crate::api::SnapshotStream> {
+        let scratch = crate::archive::Scratch::new(dir.to_owned());
+        let revision = self.copy_to(dir)?.revision;
+        crate::archive::pack(scratch, crate::archive::Manifest { revision })
+    }
+
+    fn copy_to(&self, dir: &Path) -> Result<crate::pb::skiff::v1::StoredState> {
         let _applier = self.applier.lock();
         let (engine, view) = self.shared.current.read().clone();
         engine.checkpoint(dir)?;
-        Ok(view.state.stored.position.clone())
+        Ok(view.state.stored.clone())
     }
 
     /// Does one bounded step of the compaction in progress; true while more is
