@@ -1,5 +1,51 @@
 //! The `skiff` binary.
+//!
+//! `skiff etcd` runs a member of an etcd-compatible store. Called by the name
+//! `etcd` it is that command.
 
 mod cli;
+mod compactor;
+mod config;
+mod etcd;
+mod logging;
+mod process;
+mod serve;
+mod tls;
 
-fn main() {}
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Exit code for a command line that cannot be used, as with Go's flags.
+const USAGE: u8 = 2;
+
+const COMMANDS: [&str; 3] = ["etcd", "help", "version"];
+
+fn main() -> ExitCode {
+    // Arguments that are no text cannot be any flag of ours.
+    let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let program = arguments.next().unwrap_or_default();
+    if Path::new(&program).file_name().is_some_and(|name| name == "etcd") {
+        return etcd::main(arguments);
+    }
+    match arguments.next().as_deref() {
+        Some("etcd") => etcd::main(arguments),
+        Some("version" | "--version" | "-version") => {
+            print!("{}", etcd::version());
+            ExitCode::SUCCESS
+        }
+        Some("help" | "--help" | "-help" | "-h") => {
+            print!("{}", cli::help::SKIFF);
+            ExitCode::SUCCESS
+        }
+        Some(other) => {
+            let meant = cli::nearest(other, COMMANDS.into_iter());
+            let hint = meant.map(|name| format!("; did you mean `skiff {name}`?")).unwrap_or_default();
+            eprintln!("skiff: unknown command {other:?}{hint}\nSee skiff --help.");
+            ExitCode::from(USAGE)
+        }
+        None => {
+            eprint!("{}", cli::help::SKIFF);
+            ExitCode::from(USAGE)
+        }
+    }
+}

@@ -14,4 +14,5 @@ mod settings;
 pub(crate) mod table;
 pub(crate) mod value;
 
+pub(crate) use nearest::nearest;
 pub(crate) use settings::{Request, Settings};

@@ -57,6 +57,9 @@ const NO_DISCOVERY: &str = "discovery is not offered; list the members in --init
 const NO_TRACING: &str = "OpenTelemetry export is not offered";
 const NO_V2: &str = "the v2 API and its proxy are not offered";
 const NO_ROTATION: &str = "logs are not rotated here; the service manager does it";
+const NO_HASH_CHECK: &str =
+    "members' hashes are not compared on their own yet; etcdctl endpoint hashkv --cluster does";
+const BY_BYTES: &str = "the log is cut by its size in bytes";
 const NO_AUTH: &str = "authentication is not offered yet";
 
 use Group::{Auth, Cluster, Features, Limits, Logging, Member, Security, Unsafe};
@@ -70,9 +73,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Member, "wal-dir", Text, "", "Directory of the log, if it shall not lie in the data directory.")
         .refused("the log lies in the data directory; put a mount or a symbolic link there"),
     on(Member, "listen-client-urls", List, "http://localhost:2379", "URLs to take client requests on: gRPC and HTTP."),
-    on(Member, "listen-client-http-urls", List, "", "URLs for HTTP alone; the client URLs then serve gRPC alone."),
+    on(Member, "listen-client-http-urls", List, "", "More URLs for clients, meant for HTTP."),
     on(Member, "listen-peer-urls", List, "http://localhost:2380", "URLs to take other members' traffic on."),
-    on(Member, "snapshot-count", Int, "10000", "Applied entries after which the log may be cut."),
+    on(Member, "snapshot-count", Int, "10000", "Applied entries after which the log may be cut.").ignored(BY_BYTES),
     on(Member, "snapshot-catchup-entries", Int, "5000", "Entries kept for members that lag a little.")
         .or(&["experimental-snapshot-catchup-entries"]),
     on(Member, "heartbeat-interval", Int, "100", "Milliseconds between two heartbeats of the leader."),
@@ -154,17 +157,20 @@ pub(crate) const FLAGS: &[Flag] = &[
 
     on(Features, "feature-gates", Text, "", "Features to switch: Name=true, separated by commas."),
     on(Features, "corrupt-check-time", Duration, "0s", "Time between comparisons of the members' hashes; 0 for none.")
-        .or(&["experimental-corrupt-check-time"]),
+        .or(&["experimental-corrupt-check-time"]).ignored(NO_HASH_CHECK),
     on(Features, "compact-hash-check-time", Duration, "1m0s", "Time between comparisons of hashes at compactions.")
-        .or(&["experimental-compact-hash-check-time"]),
-    on(Features, "experimental-initial-corrupt-check", Bool, "false", "Compare hashes with the peers before serving (now a feature gate)."),
-    on(Features, "experimental-compact-hash-check-enabled", Bool, "false", "Compare hashes at compactions (now a feature gate)."),
+        .or(&["experimental-compact-hash-check-time"]).ignored(NO_HASH_CHECK),
+    on(Features, "experimental-initial-corrupt-check", Bool, "false", "Compare hashes with the peers before serving (now a feature gate).")
+        .ignored(NO_HASH_CHECK),
+    on(Features, "experimental-compact-hash-check-enabled", Bool, "false", "Compare hashes at compactions (now a feature gate).")
+        .ignored(NO_HASH_CHECK),
     on(Features, "experimental-enable-lease-checkpoint", Bool, "false", "Replicate the remaining times of leases (now a feature gate).")
         .ignored("remaining times of leases are always replicated"),
     on(Features, "experimental-enable-lease-checkpoint-persist", Bool, "false", "Keep them over restarts (now a feature gate).")
         .ignored("remaining times of leases are always kept"),
 
-    on(Unsafe, "force-new-cluster", Bool, "false", "Start a one-member cluster from this member's data."),
+    on(Unsafe, "force-new-cluster", Bool, "false", "Start a one-member cluster from this member's data.")
+        .refused("it is not offered yet"),
     on(Unsafe, "unsafe-no-fsync", Bool, "false", "Lose acknowledged writes when the machine fails.")
         .ignored("acknowledged writes are always on the disk"),
 

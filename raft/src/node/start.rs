@@ -146,13 +146,19 @@ impl Node {
         }))
     }
 
+    /// Hands leadership over, if this member leads and another can: requests
+    /// under way then find a leader while this member still forwards them.
+    pub async fn hand_over(&self) {
+        if !self.core.is_stopping() && self.core.is_leader() {
+            hand_over(&self.core).await;
+        }
+    }
+
     /// Stops the member: hands leadership over, ends all requests, and makes
     /// the state durable, so that the next start has nothing to replay.
     pub async fn stop(&self) {
         let core = &self.core;
-        if !core.is_stopping() && core.is_leader() {
-            hand_over(core).await;
-        }
+        self.hand_over().await;
         core.end(End::Stopped);
         if let Err(error) = core.raft().shutdown().await {
             tracing::warn!(%error, "the log did not stop in order");

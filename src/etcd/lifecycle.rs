@@ -1,0 +1,221 @@
+//! From the first lock to the last byte: starts a member, reports it ready,
+//! waits for the word to stop, and stops it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use skiff_store::pb::etcdserverpb::RangeRequest;
+use skiff_store::{Error, NodeError, Store, StoreExt};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::member::{self, Member};
+use crate::config::{Config, Endpoint};
+use crate::serve::{AllowedHosts, ConnectionOptions, Listener, Port, Stop, bind, serve};
+use crate::tls::{PeerClientTls, ServerTls};
+use crate::{compactor, process};
+
+/// Requests under way have this long to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Handing over leadership may take this long.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(3);
+/// The log and the state have this long to reach the disk.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause between two looks whether requests can be answered.
+const READY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Everything that is opened before the member starts, so that a used port or
+/// a bad certificate is reported before anything is written.
+struct Opened {
+    client: Vec<(Endpoint, Listener)>,
+    metrics: Vec<(Endpoint, Listener)>,
+    peer: Vec<(Endpoint, Listener)>,
+    client_tls: Option<Arc<ServerTls>>,
+    peer_tls: Option<Arc<ServerTls>>,
+    peer_client_tls: Option<Arc<PeerClientTls>>,
+}
+
+/// Runs a member until a signal, or until it cannot go on.
+pub(super) async fn run(mut config: Config) -> Result<(), String> {
+    let mut signals = process::Signals::new().map_err(|e| format!("cannot handle signals: {e}"))?;
+    let _lock = process::lock_data_dir(&config.data_dir)?;
+    let opened = open(&mut config)?;
+    tracing::info!(
+        name = config.name,
+        data_dir = %config.data_dir.display(),
+        etcd_version = skiff_kine_api::ETCD_VERSION,
+        skiff_version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
+    let member = tokio::select! {
+        started = member::start(&config, opened.peer_client_tls.clone()) => started?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before the member was up");
+            return Ok(());
+        }
+    };
+    let mut ports = Ports::start(&config, opened, &member);
+    let ended = {
+        let watch = watch_over(&config, &member, &mut signals);
+        tokio::pin!(watch);
+        watch.await
+    };
+    tokio::select! {
+        () = stop(&mut ports, &member) => {}
+        name = signals.next() => tracing::warn!(signal = name, "stopping at once: signalled again"),
+    }
+    ended
+}
+
+fn open(config: &mut Config) -> Result<Opened, String> {
+    let hosts = |urls: &[Endpoint]| {
+        urls.iter().map(|url| url.host.clone()).filter(|host| !host.is_empty()).collect::<Vec<_>>()
+    };
+    let fixtures = config.data_dir.join("fixtures");
+    config.client_tls.prepare(&fixtures.join("client"), &hosts(&config.listen.client))?;
+    config.peer_tls.prepare(&fixtures.join("peer"), &hosts(&config.listen.peer))?;
+    if config.peer_tls.auto {
+        tracing::warn!("--peer-auto-tls encrypts, but does not check who the peers are");
+    }
+    let bind_all = |urls: &[Endpoint]| {
+        urls.iter()
+            .map(|url| Ok((url.clone(), bind(url, config.listen.reuse_port)?)))
+            .collect::<Result<Vec<_>, String>>()
+    };
+    let mut client = config.listen.client.clone();
+    client
+        .extend(config.listen.client_http.iter().filter(|url| !config.listen.client.contains(url)).cloned());
+    Ok(Opened {
+        client: bind_all(&client)?,
+        metrics: bind_all(&config.listen.metrics)?,
+        peer: bind_all(&config.listen.peer)?,
+        client_tls: ServerTls::new(&config.client_tls)?,
+        peer_tls: ServerTls::new(&config.peer_tls)?,
+        peer_client_tls: PeerClientTls::new(&config.peer_tls)?,
+    })
+}
+
+/// The ports of a running member and what ends them.
+struct Ports {
+    clients: JoinSet<()>,
+    stop_clients: tokio::sync::watch::Sender<bool>,
+    peers: JoinSet<()>,
+    stop_peers: tokio::sync::watch::Sender<bool>,
+}
+
+impl Ports {
+    fn start(config: &Config, opened: Opened, member: &Member) -> Ports {
+        let (stop_clients, stop) = Stop::new();
+        let (stop_peers, peers_stop) = Stop::new();
+        let slots = Arc::new(Semaphore::new(process::connection_slots()));
+        let options = ConnectionOptions::for_clients(&config.listen);
+        let api = member::api_config(config);
+        let whole = skiff_kine_api::router(member.store(), member.cluster(), api.clone(), stop.receiver());
+        let metrics = skiff_kine_api::metrics_router(member.store(), member.cluster(), api);
+        let allowed = AllowedHosts::new(&config.host_whitelist);
+        let mut clients = JoinSet::new();
+        let each = [("client", whole, opened.client), ("metrics", metrics, opened.metrics)];
+        for (name, router, listeners) in each {
+            for (url, listener) in listeners {
+                let tls = opened.client_tls.clone().filter(|_| url.scheme.tls());
+                let guarded = guard(router.clone(), allowed.clone().filter(|_| tls.is_none()));
+                let port =
+                    Port { name, router: guarded, tls, options: options.clone(), slots: slots.clone() };
+                tracing::info!(%url, "serving {name} traffic");
+                clients.spawn(serve(listener, port, stop.clone()));
+            }
+        }
+        clients.spawn(compactor::run(member.store(), config.auto_compaction, stop));
+        let mut peers = JoinSet::new();
+        for (url, listener) in opened.peer {
+            let tls = opened.peer_tls.clone().filter(|_| url.scheme.tls());
+            let options = ConnectionOptions::for_peers();
+            let port =
+                Port { name: "peer", router: member.peer_router(), tls, options, slots: slots.clone() };
+            tracing::info!(%url, "serving peer traffic");
+            peers.spawn(serve(listener, port, peers_stop.clone()));
+        }
+        Ports { clients, stop_clients, peers, stop_peers }
+    }
+}
+
+fn guard(router: Router, allowed: Option<AllowedHosts>) -> Router {
+    match allowed {
+        Some(allowed) => router.layer(axum::middleware::from_fn(move |request, next| {
+            let allowed = allowed.clone();
+            allowed.check(request, next)
+        })),
+        None => router,
+    }
+}
+
+/// Reports the member ready, then waits for a signal or its end.
+async fn watch_over(config: &Config, member: &Member, signals: &mut process::Signals) -> Result<(), String> {
+    let ready = ready(member.store());
+    tokio::pin!(ready);
+    let mut reported = false;
+    loop {
+        tokio::select! {
+            () = &mut ready, if !reported => {
+                reported = true;
+                let urls: Vec<String> = config.listen.client.iter().map(ToString::to_string).collect();
+                tracing::info!(urls = urls.join(","), "ready to serve client requests");
+                process::notify("READY=1");
+            }
+            name = signals.next() => {
+                tracing::info!(signal = name, "received signal; shutting down");
+                process::notify("STOPPING=1");
+                return Ok(());
+            }
+            ended = member.ended() => return ended,
+        }
+    }
+}
+
+/// Waits until a leader is known and a read through it is answered.
+async fn ready(store: Arc<dyn Store>) {
+    let mut leader = store.leader();
+    loop {
+        if leader.wait_for(|leader| *leader != 0).await.is_err() {
+            return std::future::pending().await; // the member has ended
+        }
+        let probe = RangeRequest {
+            key: bytes::Bytes::from_static(b"\0"),
+            limit: 1,
+            keys_only: true,
+            ..Default::default()
+        };
+        match store.range(probe).await {
+            // A learner answers no reads, and is as ready as it can be.
+            Ok(_) | Err(Error::Node(NodeError::NotSupportedForLearner)) => return,
+            Err(error) => tracing::debug!(%error, "not ready yet"),
+        }
+        tokio::time::sleep(READY_PAUSE).await;
+    }
+}
+
+/// Stops in the order that hurts least: another leads first, then clients are
+/// let go, then the log is closed, and peers hear of it until the end.
+async fn stop(ports: &mut Ports, member: &Member) {
+    if tokio::time::timeout(HANDOVER_TIMEOUT, member.hand_over()).await.is_err() {
+        tracing::warn!("handing over leadership took too long; the others will elect");
+    }
+    ports.stop_clients.send_replace(true);
+    if tokio::time::timeout(DRAIN_TIMEOUT, all(&mut ports.clients)).await.is_err() {
+        tracing::warn!("some requests did not end in time and are cut");
+        ports.clients.shutdown().await;
+    }
+    if tokio::time::timeout(CLOSE_TIMEOUT, member.close()).await.is_err() {
+        tracing::warn!("closing the log took too long; the next start replays it");
+    }
+    ports.stop_peers.send_replace(true);
+    if tokio::time::timeout(Duration::from_secs(1), all(&mut ports.peers)).await.is_err() {
+        ports.peers.shutdown().await;
+    }
+    tracing::info!("stopped");
+}
+
+async fn all(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}

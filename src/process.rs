@@ -1,0 +1,166 @@
+//! The process and its surroundings: signals, the data directory's lock, the
+//! service manager.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use rustix::fs::FlockOperation;
+use rustix::process::{Resource, Rlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Descriptors kept for files, as against connections.
+const RESERVED_DESCRIPTORS: u64 = 512;
+
+/// SIGINT and SIGTERM.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Starts to listen for them.
+    ///
+    /// # Errors
+    /// The system refuses handlers.
+    pub(crate) fn new() -> io::Result<Signals> {
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Waits for the next; answers its name.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupt",
+            _ = self.terminate.recv() => "terminated",
+        }
+    }
+}
+
+/// The lock of a data directory: held until dropped, and gone with the process
+/// however it ends.
+pub(crate) struct DataDirLock {
+    _file: File,
+}
+
+/// Makes the data directory if it is not there (for its owner alone) and locks
+/// it.
+///
+/// # Errors
+/// A sentence with the path: it cannot be made, or another process has it.
+pub(crate) fn lock_data_dir(dir: &Path) -> Result<DataDirLock, String> {
+    let shown = dir.display();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|e| format!("cannot make the data directory {shown}: {e}"))?;
+    let meta = fs::metadata(dir).map_err(|e| format!("cannot look at the data directory {shown}: {e}"))?;
+    if meta.mode() & 0o077 != 0 {
+        // etcd insists on 0700 as well; a directory made by hand is put right.
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|e| {
+            format!("the data directory {shown} is open to others and that cannot be changed: {e}")
+        })?;
+    }
+    let path = dir.join("LOCK");
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(|e| format!("cannot open {}: {e}", path.display()))?;
+    rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
+        rustix::io::Errno::WOULDBLOCK => {
+            format!("the data directory {shown} is in use by another process{}", owner(&path))
+        }
+        e => format!("cannot lock {}: {e}", path.display()),
+    })?;
+    // For whoever finds it locked; not needed for the lock itself.
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(DataDirLock { _file: file })
+}
+
+fn owner(path: &Path) -> String {
+    match fs::read_to_string(path) {
+        Ok(text) if text.trim().parse::<u32>().is_ok() => format!(" (process {})", text.trim()),
+        _ => String::new(),
+    }
+}
+
+/// Raises the limit of open files as far as allowed; answers how many
+/// connections fit.
+pub(crate) fn connection_slots() -> usize {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    let most = limit.maximum.unwrap_or(1 << 20).min(1 << 20);
+    let raised = Rlimit { current: Some(most), maximum: limit.maximum };
+    let got = match rustix::process::setrlimit(Resource::Nofile, raised) {
+        Ok(()) => most,
+        Err(_) => limit.current.unwrap_or(1024),
+    };
+    usize::try_from(got.saturating_sub(RESERVED_DESCRIPTORS).max(got / 2)).unwrap_or(1024)
+}
+
+/// Tells the service manager (systemd's `Type=notify`) a state, if there is one.
+pub(crate) fn notify(state: &str) {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    if let Err(error) = send_notification(Path::new(&path), state) {
+        tracing::warn!(%error, "cannot notify the service manager");
+    }
+}
+
+fn send_notification(path: &Path, state: &str) -> io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+
+    let socket = UnixDatagram::unbound()?;
+    let address = match path.as_os_str().as_bytes().strip_prefix(b"@") {
+        Some(name) => std::os::unix::net::SocketAddr::from_abstract_name(name)?,
+        None => std::os::unix::net::SocketAddr::from_pathname(path)?,
+    };
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_directory_has_one_owner() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("a/m1.etcd");
+        let lock = lock_data_dir(&dir).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        let error = lock_data_dir(&dir).err().unwrap();
+        assert!(
+            error.contains("in use by another process") && error.contains(&std::process::id().to_string()),
+            "{error}"
+        );
+        drop(lock);
+        assert!(lock_data_dir(&dir).is_ok());
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("file");
+        fs::write(&path, "x").unwrap();
+        let error = lock_data_dir(&path).err().unwrap();
+        assert!(error.contains(&path.display().to_string()), "{error}");
+    }
+
+    #[test]
+    fn the_service_manager_hears_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("notify");
+        let receiver = UnixDatagram::bind(&path).unwrap();
+        send_notification(&path, "READY=1").unwrap();
+        let mut buffer = [0; 16];
+        let length = receiver.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"READY=1");
+    }
+}

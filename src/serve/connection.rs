@@ -1,0 +1,130 @@
+//! One connection.
+
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::bind::Socket;
+use super::{Port, Stop};
+use crate::tls;
+
+/// An HTTP/1 client that has not sent its request's head by then is let go.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of replies buffered for one stream.
+const SEND_BUFFER: usize = 1 << 20;
+
+/// Settings of connections.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionOptions {
+    /// Most concurrent streams.
+    pub(crate) max_concurrent_streams: u32,
+    /// Time between pings to a silent client; zero for none.
+    pub(crate) keepalive_interval: Duration,
+    /// Time a client has to answer one.
+    pub(crate) keepalive_timeout: Duration,
+    /// Flow-control window of a stream, in bytes.
+    pub(crate) stream_window: u32,
+    /// Flow-control window of a connection, in bytes.
+    pub(crate) connection_window: u32,
+}
+
+impl ConnectionOptions {
+    /// Settings of a client port.
+    pub(crate) fn for_clients(listen: &crate::config::Listen) -> ConnectionOptions {
+        ConnectionOptions {
+            max_concurrent_streams: listen.max_concurrent_streams,
+            keepalive_interval: listen.keepalive_interval,
+            keepalive_timeout: listen.keepalive_timeout,
+            // Room for the largest request without waiting for an update.
+            stream_window: 2 << 20,
+            connection_window: 4 << 20,
+        }
+    }
+
+    /// Settings of a peer port.
+    pub(crate) fn for_peers() -> ConnectionOptions {
+        ConnectionOptions {
+            max_concurrent_streams: 1024,
+            keepalive_interval: Duration::from_secs(5),
+            keepalive_timeout: Duration::from_secs(5),
+            stream_window: skiff_raft::transport::SERVER_STREAM_WINDOW,
+            connection_window: skiff_raft::transport::SERVER_CONNECTION_WINDOW,
+        }
+    }
+}
+
+/// Who is at the other end, as an extension of every request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// Common name of its certificate.
+    pub(crate) common_name: Option<String>,
+}
+
+/// Serves a connection until it ends, or until requests under way have ended
+/// after the word to stop.
+pub(super) async fn run(socket: Socket, port: Port, stop: Stop) {
+    match (socket, port.tls.clone()) {
+        (Socket::Tcp(stream), None) => serve(stream, Client::default(), port, stop).await,
+        (Socket::Unix(stream), None) => serve(stream, Client::default(), port, stop).await,
+        (Socket::Tcp(stream), Some(tls)) => handshake(stream, &tls, port, stop).await,
+        (Socket::Unix(stream), Some(tls)) => handshake(stream, &tls, port, stop).await,
+    }
+}
+
+async fn handshake<S>(stream: S, tls: &tls::ServerTls, port: Port, mut stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let accepted = tokio::select! {
+        () = stop.wait() => return,
+        accepted = tls::accept(tls, stream) => accepted,
+    };
+    match accepted {
+        Ok(accepted) => {
+            let client = Client { common_name: accepted.common_name };
+            serve(accepted.stream, client, port, stop).await;
+        }
+        Err(error) => tracing::warn!(%error, port = port.name, "rejected a connection"),
+    }
+}
+
+async fn serve<S>(stream: S, client: Client, port: Port, mut stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let router = port.router.layer(axum::Extension(client));
+    let service = TowerToHyperService::new(router);
+    let builder = builder(&port.options);
+    let connection = builder.serve_connection::<_, _, axum::body::Body>(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stop.wait() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        // Clients come and go; that is worth a word only to who asks.
+        tracing::debug!(%error, port = port.name, "a connection ended early");
+    }
+}
+
+fn builder(options: &ConnectionOptions) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+    let keepalive = Some(options.keepalive_interval).filter(|interval| !interval.is_zero());
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.max_concurrent_streams)
+        .initial_stream_window_size(options.stream_window)
+        .initial_connection_window_size(options.connection_window)
+        .max_send_buf_size(SEND_BUFFER)
+        .keep_alive_interval(keepalive)
+        .keep_alive_timeout(options.keepalive_timeout);
+    builder
+}
