@@ -14,7 +14,8 @@ use skiff_raft::node::InitialState;
 use skiff_raft::peer::PeerClient;
 use skiff_raft::state::EngineFactory;
 use skiff_raft::{Node, NodeConfig, Parts};
-use skiff_store::engine::{Engine, MemEngine};
+use skiff_store::engine::Engine;
+use skiff_store::engine::mem::MemEngine;
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::{Result, Store, StoreExt};
 
