@@ -100,10 +100,12 @@ pub enum CallError {
     /// No reply in time: outcome unknown.
     #[error("no reply in time")]
     Timeout,
-    /// The peer refused to talk: other cluster, other member, or this member
-    /// was removed. Nothing happened.
+    /// The peer refused to talk: other cluster or other member. Nothing happened.
     #[error("peer refused: {0}")]
     Refused(String),
+    /// The peer knows that this member was removed from the cluster for good.
+    #[error("this member was removed from the cluster")]
+    Removed,
 }
 
 /// Asks peers. The transport implements it; the node calls it.

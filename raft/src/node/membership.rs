@@ -57,10 +57,10 @@ async fn add(core: &Arc<Core>, mut urls: Vec<String>, learner: bool) -> Result<(
     let now = core.clock.since_epoch();
     let id = identity::member_id(&urls, &core.config.initial_cluster_token, Some(now));
     let membership = core.membership();
+    check_urls(&membership, None, &urls)?;
     if membership.get_node(&id).is_some() || core.metadata.lock().removed.contains(&id) {
         return Err(ApiError::MemberExists.into());
     }
-    check_urls(&membership, None, &urls)?;
     let members = core.members();
     if learner {
         let learners = members.iter().filter(|member| member.is_learner).count();

@@ -265,7 +265,7 @@ async fn forward(core: Arc<Core>, to: u64, asks: Vec<Ask>, permit: OwnedSemaphor
                 }
             }
         },
-        Err(CallError::Unreachable(_) | CallError::Refused(_)) => try_again(&core, asks),
+        Err(CallError::Unreachable(_) | CallError::Refused(_) | CallError::Removed) => try_again(&core, asks),
         Err(CallError::Lost(_)) => fail(asks, NodeError::TimeoutConnectionLost),
         Err(CallError::Timeout) => fail(asks, NodeError::Timeout),
         Ok(_) => fail(asks, NodeError::LeaderChanged),

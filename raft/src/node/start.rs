@@ -185,6 +185,7 @@ fn spawn_tasks(
     let full = move || *health.borrow() == Health::DiskFull;
     tokio::spawn(tasks::observe(core.clone()));
     tokio::spawn(tasks::follow_membership(core.clone()));
+    tokio::spawn(tasks::ask_if_removed(core.clone()));
     tokio::spawn(proposer::run(core.clone(), queue));
     tokio::spawn(read_index::run(core.clone(), reads));
     tokio::spawn(leases::run(core.clone()));

@@ -14,6 +14,8 @@ use tokio::time::MissedTickBehavior;
 use super::core::{Core, End};
 use super::membership;
 use crate::metrics::METRICS;
+use crate::pb::skiff::raft::v1::{MemberStatus, request::Ask};
+use crate::peer::CallError;
 use crate::types::{MemberNode, StoredMembership};
 
 /// How often the leader's signs of life are looked at.
@@ -136,6 +138,29 @@ fn remember(core: &Core, left: &BTreeSet<u64>) {
     metadata.removed.extend(left);
     if let Err(error) = metadata.save(&core.config.data_dir.join("member")) {
         tracing::error!(%error, "cannot write down which members left");
+    }
+}
+
+/// Asks the others, while no leader talks to this member, whether it was
+/// removed: the entry that removes a member need not reach it.
+pub(crate) async fn ask_if_removed(core: Arc<Core>) {
+    let mut tick = tokio::time::interval(core.config.election_timeout);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while core.until_stop(tick.tick()).await.is_some() {
+        if core.leader() != 0 {
+            continue;
+        }
+        let others: Vec<u64> =
+            core.membership().nodes().map(|(id, _)| *id).filter(|id| *id != core.member_id).collect();
+        let asked = others.into_iter().map(|id| {
+            core.call(id, Ask::MemberStatus(MemberStatus {}), core.config.election_timeout)
+        });
+        let Some(answers) = core.until_stop(futures::future::join_all(asked)).await else { return };
+        if answers.iter().any(|answer| matches!(answer, Err(CallError::Removed))) {
+            remember(&core, &BTreeSet::from([core.member_id]));
+            tracing::error!("the member has been permanently removed from the cluster");
+            return core.end(End::Removed);
+        }
     }
 }
 

@@ -143,7 +143,10 @@ fn never_sent(status: &Status) -> bool {
 }
 
 fn call_error(status: &Status) -> CallError {
-    if RefusalKind::of(status).is_some() {
+    let refusal = RefusalKind::of(status);
+    if refusal == Some(RefusalKind::Removed) {
+        CallError::Removed
+    } else if refusal.is_some() {
         CallError::Refused(status.message().to_owned())
     } else if status.code() == Code::DeadlineExceeded {
         CallError::Timeout

@@ -17,28 +17,28 @@ use skiff_raft::{Node, NodeConfig, Parts};
 use skiff_store::engine::Engine;
 use skiff_store::engine::mem::MemEngine;
 use skiff_store::pb::etcdserverpb as pb;
-use skiff_store::{Result, Store, StoreExt};
+use skiff_store::{Cluster as _, Result, Store, StoreExt};
 
 use crate::net::{Endpoint, Wires};
 
 /// How long any condition may take to come true.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 type Engines = Arc<Mutex<HashMap<PathBuf, Arc<MemEngine>>>>;
 
 /// A member, running or not.
-pub struct Member {
-    pub node: Option<Arc<Node>>,
-    dir: tempfile::TempDir,
+pub(crate) struct Member {
+    pub(crate) node: Option<Arc<Node>>,
+    _dir: tempfile::TempDir,
     disk: Option<SimDisk>,
     engines: Engines,
     config: NodeConfig,
 }
 
 /// Members and the wires between them.
-pub struct Cluster {
-    pub wires: Arc<Wires>,
-    pub members: Vec<Member>,
+pub(crate) struct Cluster {
+    pub(crate) wires: Arc<Wires>,
+    pub(crate) members: Vec<Member>,
     tune: fn(&mut NodeConfig),
 }
 
@@ -48,12 +48,12 @@ fn url(index: usize) -> String {
 
 impl Cluster {
     /// Starts a new cluster of `count` members.
-    pub async fn start(count: usize) -> Self {
+    pub(crate) async fn start(count: usize) -> Self {
         Self::start_tuned(count, |_| {}).await
     }
 
     /// Starts a new cluster whose settings `tune` changes.
-    pub async fn start_tuned(count: usize, tune: fn(&mut NodeConfig)) -> Self {
+    pub(crate) async fn start_tuned(count: usize, tune: fn(&mut NodeConfig)) -> Self {
         let mut cluster = Self { wires: Arc::default(), members: Vec::new(), tune };
         let initial: Vec<_> = (0..count).map(|i| (format!("m{i}"), vec![url(i)])).collect();
         for _ in 0..count {
@@ -67,7 +67,7 @@ impl Cluster {
     }
 
     /// Adds a member's directory, without starting it.
-    pub fn prepare(&mut self, initial: Vec<(String, Vec<String>)>, state: InitialState) -> usize {
+    pub(crate) fn prepare(&mut self, initial: Vec<(String, Vec<String>)>, state: InitialState) -> usize {
         let index = self.members.len();
         let dir = tempfile::tempdir().expect("a directory");
         let mut config = NodeConfig {
@@ -85,7 +85,7 @@ impl Cluster {
         (self.tune)(&mut config);
         let member = Member {
             node: None,
-            dir,
+            _dir: dir,
             disk: Some(SimDisk::new(index as u64)),
             engines: Engines::default(),
             config,
@@ -95,12 +95,12 @@ impl Cluster {
     }
 
     /// URL of the member a later [`Cluster::join`] starts.
-    pub fn next_url(&self) -> String {
+    pub(crate) fn next_url(&self) -> String {
         url(self.members.len())
     }
 
     /// Starts a member that was added as [`Cluster::next_url`].
-    pub async fn join(&mut self) -> usize {
+    pub(crate) async fn join(&mut self) -> usize {
         let initial: Vec<_> = (0..=self.members.len()).map(|i| (format!("m{i}"), vec![url(i)])).collect();
         let index = self.prepare(initial, InitialState::Existing);
         self.boot(index).await;
@@ -108,12 +108,12 @@ impl Cluster {
     }
 
     /// Starts a stopped member on what its disks hold.
-    pub async fn boot(&mut self, index: usize) {
+    pub(crate) async fn boot(&mut self, index: usize) {
         let node = self.try_boot(index).await.expect("the member starts");
         self.members[index].node = Some(node);
     }
 
-    pub async fn try_boot(&mut self, index: usize) -> Result<Arc<Node>> {
+    pub(crate) async fn try_boot(&mut self, index: usize) -> Result<Arc<Node>> {
         let member = &mut self.members[index];
         let disk = member.disk.clone().expect("a disk");
         let parts = Parts {
@@ -132,14 +132,14 @@ impl Cluster {
     }
 
     /// Stops a member in order.
-    pub async fn stop(&mut self, index: usize) {
+    pub(crate) async fn stop(&mut self, index: usize) {
         let node = self.members[index].node.take().expect("running");
         node.stop().await;
         self.wires.unplug(node.id());
     }
 
     /// Ends a member as a power cut would: what was not synced is lost.
-    pub async fn crash(&mut self, index: usize) {
+    pub(crate) async fn crash(&mut self, index: usize) {
         let member = &mut self.members[index];
         let node = member.node.take().expect("running");
         self.wires.unplug(node.id());
@@ -152,25 +152,21 @@ impl Cluster {
         member.engines = Arc::new(Mutex::new(crashed));
     }
 
-    pub fn node(&self, index: usize) -> &Arc<Node> {
+    pub(crate) fn node(&self, index: usize) -> &Arc<Node> {
         self.members[index].node.as_ref().expect("running")
     }
 
-    pub fn dir(&self, index: usize) -> &Path {
-        self.members[index].dir.path()
-    }
-
-    pub fn running(&self) -> impl Iterator<Item = &Arc<Node>> {
+    pub(crate) fn running(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.members.iter().filter_map(|member| member.node.as_ref())
     }
 
     /// The index of the member that a majority follows.
-    pub async fn leader(&self) -> usize {
+    pub(crate) async fn leader(&self) -> usize {
         self.leader_other_than(None).await
     }
 
     /// The leader that the running members other than `except` agree on.
-    pub async fn leader_other_than(&self, except: Option<usize>) -> usize {
+    pub(crate) async fn leader_other_than(&self, except: Option<usize>) -> usize {
         let mut found = None;
         until("a leader", || {
             let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
@@ -191,8 +187,18 @@ impl Cluster {
         found.expect("just found")
     }
 
+    /// Waits until all running members have published their names.
+    pub(crate) async fn published(&self) {
+        let node = self.running().next().expect("a member runs");
+        until("all to publish", || {
+            let members = futures::executor::block_on(node.members(false)).expect("it runs");
+            members.iter().all(|member| !member.name.is_empty())
+        })
+        .await;
+    }
+
     /// Stops everything in order.
-    pub async fn end(mut self) {
+    pub(crate) async fn end(mut self) {
         for index in 0..self.members.len() {
             if self.members[index].node.is_some() {
                 self.stop(index).await;
@@ -217,7 +223,7 @@ fn factory(engines: Engines) -> EngineFactory {
 }
 
 /// Waits until a condition holds.
-pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -226,7 +232,7 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     assert!(waited.await.is_ok(), "waited in vain for {what}");
 }
 
-pub async fn put(node: &Node, key: &str, value: &str) -> Result<i64> {
+pub(crate) async fn put(node: &Node, key: &str, value: &str) -> Result<i64> {
     let request = pb::PutRequest {
         key: Bytes::copy_from_slice(key.as_bytes()),
         value: Bytes::copy_from_slice(value.as_bytes()),
@@ -235,7 +241,7 @@ pub async fn put(node: &Node, key: &str, value: &str) -> Result<i64> {
     node.put(request).await.map(|reply| reply.header.map_or(0, |header| header.revision))
 }
 
-pub async fn get(node: &Node, key: &str, serializable: bool) -> Result<Option<String>> {
+pub(crate) async fn get(node: &Node, key: &str, serializable: bool) -> Result<Option<String>> {
     let key = Bytes::copy_from_slice(key.as_bytes());
     let reply = node.range(pb::RangeRequest { key, serializable, ..Default::default() }).await?;
     Ok(reply.kvs.first().map(|kv| String::from_utf8_lossy(&kv.value).into_owned()))

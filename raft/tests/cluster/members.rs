@@ -9,10 +9,7 @@ use crate::harness::{Cluster, get, put, until};
 async fn members_know_each_other() {
     let cluster = Cluster::start(3).await;
     let node = cluster.node(0);
-    until("all to publish", || {
-        futures::executor::block_on(node.members(false)).unwrap().iter().all(|m| !m.name.is_empty())
-    })
-    .await;
+    cluster.published().await;
     let members = node.members(true).await.unwrap();
     assert_eq!(members.len(), 3);
     assert!(members.is_sorted_by_key(|member| member.id));
@@ -60,6 +57,7 @@ async fn a_learner_joins_catches_up_and_is_promoted() {
 async fn a_single_member_grows_to_three_and_shrinks_again() {
     let mut cluster = Cluster::start(1).await;
     put(cluster.node(0), "k", "v").await.unwrap();
+    cluster.published().await;
     for size in 2..=3 {
         let url = cluster.next_url();
         let (added, _) = cluster.node(0).add(vec![url], false).await.unwrap();
@@ -96,13 +94,7 @@ async fn a_single_member_grows_to_three_and_shrinks_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_leader_steps_down_and_the_rest_goes_on() {
     let cluster = Cluster::start(3).await;
-    until("all to publish", || {
-        futures::executor::block_on(cluster.node(0).members(false))
-            .unwrap()
-            .iter()
-            .all(|m| !m.name.is_empty())
-    })
-    .await;
+    cluster.published().await;
     let leader = cluster.leader().await;
     let id = cluster.node(leader).id();
     put(cluster.node(leader), "k", "v").await.unwrap();

@@ -23,7 +23,7 @@ use skiff_raft::types::{MemberNode, Snapshot, TypeConfig, Vote};
 
 /// The wires between all members.
 #[derive(Default)]
-pub struct Wires {
+pub(crate) struct Wires {
     inner: Mutex<Inner>,
 }
 
@@ -36,16 +36,16 @@ struct Inner {
 }
 
 impl Wires {
-    pub fn plug(&self, node: &Arc<Node>) {
+    pub(crate) fn plug(&self, node: &Arc<Node>) {
         self.inner.lock().nodes.insert(node.id(), Arc::downgrade(node));
     }
 
-    pub fn unplug(&self, id: u64) {
+    pub(crate) fn unplug(&self, id: u64) {
         self.inner.lock().nodes.remove(&id);
     }
 
     /// Cuts all links between `id` and the others, both ways.
-    pub fn isolate(&self, id: u64) {
+    pub(crate) fn isolate(&self, id: u64) {
         let mut inner = self.inner.lock();
         let others: Vec<u64> = inner.nodes.keys().copied().filter(|other| *other != id).collect();
         for other in others {
@@ -54,11 +54,11 @@ impl Wires {
         }
     }
 
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.inner.lock().cut.clear();
     }
 
-    pub fn snapshots(&self) -> usize {
+    pub(crate) fn snapshots(&self) -> usize {
         self.inner.lock().snapshots
     }
 
@@ -79,9 +79,9 @@ impl Wires {
 
 /// One member's end of the wires.
 #[derive(Clone)]
-pub struct Endpoint {
-    pub wires: Arc<Wires>,
-    pub own: u64,
+pub(crate) struct Endpoint {
+    pub(crate) wires: Arc<Wires>,
+    pub(crate) own: u64,
 }
 
 #[async_trait]
@@ -95,7 +95,7 @@ impl PeerClient for Endpoint {
     ) -> Result<Reply, CallError> {
         let to = self.wires.reach(self.own, member).ok_or_else(|| CallError::Unreachable("cut".into()))?;
         if to.is_removed(self.own) {
-            return Err(CallError::Refused("removed".into()));
+            return Err(CallError::Removed);
         }
         let reply = tokio::time::timeout(timeout, to.call(request)).await.map_err(|_| CallError::Timeout)?;
         // A cut meanwhile loses the reply.
@@ -120,7 +120,7 @@ impl RaftNetworkFactory<TypeConfig> for Endpoint {
 }
 
 /// From one member to another.
-pub struct Link {
+pub(crate) struct Link {
     end: Endpoint,
     target: u64,
 }
