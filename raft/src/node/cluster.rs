@@ -140,7 +140,9 @@ async fn ask_leader(core: &Core, leader: u64, request: MemberChange) -> Result<M
         }
         Ok(Answer::Error(e)) => Err(wire::decode_error(e)),
         Ok(_) => Err(Error::Other("a peer answered another question".into())),
-        Err(CallError::Unreachable(_) | CallError::Refused(_) | CallError::Removed) => Err(NodeError::NotLeader.into()),
+        Err(CallError::Unreachable(_) | CallError::Refused(_) | CallError::Removed) => {
+            Err(NodeError::NotLeader.into())
+        }
         Err(CallError::Lost(_)) => Err(NodeError::TimeoutConnectionLost.into()),
         Err(CallError::Timeout) => Err(NodeError::Timeout.into()),
     }

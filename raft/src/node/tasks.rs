@@ -152,9 +152,9 @@ pub(crate) async fn ask_if_removed(core: Arc<Core>) {
         }
         let others: Vec<u64> =
             core.membership().nodes().map(|(id, _)| *id).filter(|id| *id != core.member_id).collect();
-        let asked = others.into_iter().map(|id| {
-            core.call(id, Ask::MemberStatus(MemberStatus {}), core.config.election_timeout)
-        });
+        let asked = others
+            .into_iter()
+            .map(|id| core.call(id, Ask::MemberStatus(MemberStatus {}), core.config.election_timeout));
         let Some(answers) = core.until_stop(futures::future::join_all(asked)).await else { return };
         if answers.iter().any(|answer| matches!(answer, Err(CallError::Removed))) {
             remember(&core, &BTreeSet::from([core.member_id]));

@@ -36,7 +36,7 @@ fn transport() -> Arc<Transport> {
 }
 
 fn node(urls: &[String]) -> MemberNode {
-    MemberNode { peer_urls: urls.to_vec() }
+    MemberNode { peer_urls: urls.to_vec(), ..Default::default() }
 }
 
 fn leader() -> Vote {
