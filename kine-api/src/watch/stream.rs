@@ -17,7 +17,6 @@ use skiff_store::pb::etcdserverpb::watch_create_request::FilterType;
 use skiff_store::pb::etcdserverpb::watch_request::RequestUnion;
 use skiff_store::pb::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use skiff_store::watch::{WatchItem, WatchSpec, Watcher};
-use skiff_store::{ApiError, Error};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 use tonic::Status;
 
@@ -97,8 +96,8 @@ impl WatchStream {
         match ready!(self.requests.as_mut().poll_next(cx)) {
             Some(Ok(request)) => self.handle(request),
             Some(Err(status)) => return Poll::Ready(Err(status)),
-            // A client that has nothing more to ask ends the stream, as in etcd.
-            None => self.ended = true,
+            // A client that has nothing more to ask still listens, as in etcd.
+            None => self.requests = Box::pin(futures::stream::pending()),
         }
         Poll::Ready(Ok(()))
     }
@@ -247,7 +246,7 @@ impl WatchStream {
         let response = WatchResponse { header, watch_id, events, ..Default::default() };
         let fragment = self.watches.get(watch_id).is_some_and(|watch| watch.fragment);
         if fragment {
-            self.out.extend(fragment::split(response, self.api.config.max_request_bytes));
+            self.out.extend(fragment::split(response, self.api.config.max_message_bytes()));
         } else {
             self.out.push_back(response);
         }
@@ -263,7 +262,7 @@ impl WatchStream {
             watch_id,
             canceled: true,
             compact_revision,
-            cancel_reason: Error::from(ApiError::Compacted).to_string(),
+            // Clients go by `compact_revision`; etcd gives no reason here.
             ..Default::default()
         });
     }

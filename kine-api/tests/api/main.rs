@@ -1,0 +1,15 @@
+//! The API through real clients: tonic's on loopback, and etcdctl.
+//!
+//! With `SKIFF_TEST_ENDPOINT=host:port` those tests that need no particular
+//! store run against that server instead, to prove their expectations on a
+//! real etcd (`--test-threads=1`; 3.6 for all of them).
+#![allow(missing_docs, unreachable_pub)]
+
+mod common;
+mod etcdctl;
+mod http;
+mod kv;
+mod lease;
+mod maintenance;
+mod metadata;
+mod watch;
