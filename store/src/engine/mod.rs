@@ -58,6 +58,8 @@ pub enum Op {
     /// Remove a key.
     Delete(Cf, Bytes),
     /// Remove all keys from the first (inclusive) to the second (exclusive).
+    /// Ranges that follow each other are cheap; many that lie within each other
+    /// make reads slow until they are compacted.
     DeleteRange(Cf, Bytes, Bytes),
 }
 

@@ -29,6 +29,7 @@ pub(in crate::engine) mod tests;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -43,6 +44,11 @@ use snapshot::RocksSnapshot;
 
 /// About how much one step of [`RocksEngine::reclaim`] rewrites, in bytes.
 const RECLAIM_STEP: u64 = 128 << 20;
+
+/// How long a write waits before it looks again whether RocksDB has caught up.
+const STALL_PAUSE: Duration = Duration::from_millis(2);
+/// After how many failures in the background, one a second, such a write fails.
+const FAILURES_WHILE_BEHIND: u64 = 5;
 
 /// An [`Engine`] over RocksDB.
 pub struct RocksEngine {
@@ -74,9 +80,12 @@ impl RocksEngine {
     /// Opens or creates, in place.
     fn open_at(dir: &Path, options: &RocksOptions, create: bool) -> Result<Self> {
         let db = options.database(create)?;
-        let db = DB::open_cf_descriptors(&db, dir, options.families()).map_err(|e| open_error(dir, e))?;
+        let db = DB::open_cf_descriptors(&db, dir, options.families()?).map_err(|e| open_error(dir, e))?;
         let mut write = WriteOptions::default();
         write.disable_wal(true);
+        // RocksDB itself would wait without end for a flush that a full disk
+        // keeps from ending: `write` waits instead.
+        write.set_no_slowdown(true);
         Ok(Self { db: Arc::new(db), write })
     }
 
@@ -120,19 +129,15 @@ impl RocksEngine {
     /// Fails while RocksDB has stopped, as after a full disk. Every flush asked
     /// for in that state takes a second of its recovery, so none may be.
     fn check_writable(&self) -> Result<()> {
-        self.db.write_opt(WriteBatch::default(), &self.write).map_err(|e| error("write", e))
+        match self.db.write_opt(WriteBatch::default(), &self.write) {
+            Err(e) if !is_stall(&e) => Err(error("write", e)),
+            _ => Ok(()),
+        }
     }
 
-    /// How often work in the background failed.
-    fn background_errors(&self) -> u64 {
-        self.db.property_int_value(properties::BACKGROUND_ERRORS).ok().flatten().unwrap_or(0)
-    }
-}
-
-impl Engine for RocksEngine {
-    fn write(&self, batch: Batch) -> Result<()> {
-        let bytes = batch.ops.iter().map(op_size).sum();
-        let mut out = WriteBatch::with_capacity_bytes(bytes);
+    /// A batch in RocksDB's form.
+    fn translate(&self, batch: &Batch) -> Result<WriteBatch> {
+        let mut out = WriteBatch::with_capacity_bytes(batch.ops.iter().map(op_size).sum());
         for op in &batch.ops {
             match op {
                 Op::Put(cf, key, value) => out.put_cf(family(&self.db, *cf)?, key, value),
@@ -144,7 +149,29 @@ impl Engine for RocksEngine {
                 Op::DeleteRange(..) => {}
             }
         }
-        self.db.write_opt(out, &self.write).map_err(|e| error("write", e))
+        Ok(out)
+    }
+
+    /// How often work in the background failed.
+    fn background_errors(&self) -> u64 {
+        self.db.property_int_value(properties::BACKGROUND_ERRORS).ok().flatten().unwrap_or(0)
+    }
+}
+
+impl Engine for RocksEngine {
+    fn write(&self, batch: Batch) -> Result<()> {
+        let mut failed_before = None;
+        loop {
+            let stall = match self.db.write_opt(self.translate(&batch)?, &self.write) {
+                Err(e) if is_stall(&e) => e,
+                done => return done.map_err(|e| error("write", e)),
+            };
+            let failed = self.background_errors();
+            if failed >= *failed_before.get_or_insert(failed) + FAILURES_WHILE_BEHIND {
+                return Err(error("write: flushes fail", stall));
+            }
+            std::thread::sleep(STALL_PAUSE);
+        }
     }
 
     fn snapshot(&self) -> Arc<dyn Snapshot> {
@@ -216,6 +243,11 @@ fn op_size(op: &Op) -> usize {
             Op::Delete(_, key) => key.len(),
             Op::DeleteRange(_, from, to) => from.len() + to.len(),
         }
+}
+
+/// True where RocksDB would have had the write wait.
+fn is_stall(e: &rocksdb::Error) -> bool {
+    e.kind() == ErrorKind::Incomplete && e.as_ref().contains("Write stall")
 }
 
 /// Classes an error of RocksDB.

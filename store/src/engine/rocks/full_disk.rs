@@ -18,7 +18,9 @@ const CANNOT: i32 = 77;
 #[test]
 fn a_full_disk_is_an_error_and_passes() {
     let dir = tempfile::tempdir().expect("a directory");
-    let script = format!("mount -t tmpfs -o size=16m tmpfs \"${DIR}\" || exit {CANNOT}; exec \"$0\" \"$@\"");
+    let script = format!(
+        "mount -t tmpfs -o size=16m tmpfs \"${DIR}\" || exit {CANNOT}; exec timeout 180 \"$0\" \"$@\""
+    );
     let mut child = Command::new("unshare");
     child.args(["--mount", "sh", "-c", &script]).arg(std::env::current_exe().expect("this program"));
     child.args(["--exact", "--ignored", "engine::rocks::full_disk::on_a_small_disk"]).env(DIR, dir.path());

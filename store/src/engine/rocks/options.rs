@@ -12,6 +12,10 @@ use crate::error::Result;
 /// RocksDB ends the process where it cannot map its table for a tiny cache.
 const MIN_CACHE: usize = 1 << 20;
 
+/// Flushed tables of a column family that may wait for compaction before writes
+/// wait for it.
+const LEVEL_ZERO_STOP: i32 = 40;
+
 /// Settings of a [`super::RocksEngine`]. The defaults suit a machine of two
 /// cores and some GiB of memory.
 #[derive(Debug, Clone)]
@@ -57,7 +61,7 @@ impl RocksOptions {
         options.set_max_open_files(self.max_open_files);
         options.set_max_background_jobs(self.background_jobs);
         // No stalls at this bound: a disk that cannot take a flush must give an
-        // error, not a hang. Writes still wait where a column family has
+        // error, not a hang. Writes wait where a column family has
         // `max_write_buffer_number` buffers to flush.
         options.set_write_buffer_manager(&WriteBufferManager::new_write_buffer_manager(
             self.memtable_bytes,
@@ -82,25 +86,36 @@ impl RocksOptions {
     }
 
     /// The settings of every column family; they share one cache.
-    pub(super) fn families(&self) -> Vec<ColumnFamilyDescriptor> {
+    pub(super) fn families(&self) -> Result<Vec<ColumnFamilyDescriptor>> {
         let cache = Cache::new_hyper_clock_cache(self.block_cache_bytes.max(MIN_CACHE), 0);
-        let ours = Cf::ALL.iter().map(|cf| ColumnFamilyDescriptor::new(cf.name(), self.family(*cf, &cache)));
+        let mut families = Vec::new();
+        for cf in Cf::ALL {
+            families.push(ColumnFamilyDescriptor::new(cf.name(), self.family(cf, &cache)?));
+        }
         // RocksDB insists on a family of this name; it stays empty. After a full
         // disk RocksDB goes on once there is room for the largest write buffer:
         // that must not be this one's.
         let mut unused = Options::default();
         unused.set_write_buffer_size(64 << 10);
-        let unused = ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, unused);
-        ours.chain([unused]).collect()
+        families.push(ColumnFamilyDescriptor::new(rocksdb::DEFAULT_COLUMN_FAMILY_NAME, unused));
+        Ok(families)
     }
 
     /// The settings of one column family.
-    fn family(&self, cf: Cf, cache: &Cache) -> Options {
+    fn family(&self, cf: Cf, cache: &Cache) -> Result<Options> {
         let large = matches!(cf, Cf::Kv | Cf::Events);
-        let mut options = Options::default();
+        // Reads look at every removed range of a write buffer.
+        let mut options = Options::default()
+            .get_options_from_string("memtable_max_range_deletions=1000")
+            .map_err(|e| error("set up RocksDB", e))?;
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_write_buffer_size(if large { self.memtable_bytes / 2 } else { self.memtable_bytes / 8 });
         options.set_max_write_buffer_number(3);
+        // No slowing down before stopping: see `RocksEngine::write`.
+        options.set_level_zero_slowdown_writes_trigger(LEVEL_ZERO_STOP);
+        options.set_level_zero_stop_writes_trigger(LEVEL_ZERO_STOP);
+        options.set_soft_pending_compaction_bytes_limit(0);
+        options.set_hard_pending_compaction_bytes_limit(0);
         options.set_target_file_size_base(32 << 20);
         options.set_max_bytes_for_level_base(128 << 20);
         let mut table = BlockBasedOptions::default();
@@ -135,6 +150,6 @@ impl RocksOptions {
             Cf::Leases | Cf::Meta => table.set_bloom_filter(10.0, false),
         }
         options.set_block_based_table_factory(&table);
-        options
+        Ok(options)
     }
 }
