@@ -16,6 +16,9 @@ pub enum Fault {
     FailSyncs(u32),
     /// The next that many writes fail with EIO, after a part of them was done.
     FailWrites(u32),
+    /// After that many further changes (writes, syncs, changes of names) the
+    /// power is gone: every change fails until [`SimDisk::crash`].
+    LosePowerAfter(u32),
 }
 
 /// A disk in memory that keeps apart what is written from what is durable.
@@ -64,6 +67,8 @@ struct Inner {
     capacity: u64,
     fail_syncs: u32,
     fail_writes: u32,
+    /// Changes left until the power is gone.
+    power: Option<u32>,
     syncs: u64,
 }
 
@@ -81,6 +86,7 @@ impl SimDisk {
             capacity: u64::MAX,
             fail_syncs: 0,
             fail_writes: 0,
+            power: None,
             syncs: 0,
         };
         Self { inner: Arc::new(Mutex::new(inner)), boot: 0 }
@@ -100,9 +106,18 @@ impl SimDisk {
     pub fn inject(&self, fault: Fault) {
         let mut inner = self.inner.lock();
         match fault {
-            Fault::FailSyncs(n) => inner.fail_syncs += n,
-            Fault::FailWrites(n) => inner.fail_writes += n,
+            Fault::FailSyncs(n) => inner.fail_syncs = inner.fail_syncs.saturating_add(n),
+            Fault::FailWrites(n) => inner.fail_writes = inner.fail_writes.saturating_add(n),
+            Fault::LosePowerAfter(n) => inner.power = Some(n),
         }
+    }
+
+    /// Disarms all faults.
+    pub fn clear_faults(&self) {
+        let mut inner = self.inner.lock();
+        inner.fail_syncs = 0;
+        inner.fail_writes = 0;
+        inner.power = None;
     }
 
     /// Successful file syncs so far.
@@ -117,6 +132,7 @@ impl SimDisk {
         inner.boot += 1;
         inner.fail_syncs = 0;
         inner.fail_writes = 0;
+        inner.power = None;
         inner.crash_names();
         inner.crash_inodes();
         Self { inner: self.inner.clone(), boot: inner.boot }
@@ -175,6 +191,17 @@ impl SimDisk {
         let inner = self.inner.lock();
         if inner.boot != self.boot {
             return Err(io::Error::other("the machine of this handle crashed"));
+        }
+        Ok(inner)
+    }
+
+    /// As [`SimDisk::alive`], for a change.
+    fn powered(&self) -> io::Result<MutexGuard<'_, Inner>> {
+        let mut inner = self.alive()?;
+        match &mut inner.power {
+            Some(0) => return Err(io::Error::other("the power is gone")),
+            Some(left) => *left -= 1,
+            None => {}
         }
         Ok(inner)
     }
@@ -326,7 +353,7 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let mut inner = self.alive()?;
+        let mut inner = self.powered()?;
         let id = inner.next_inode;
         inner.next_inode += 1;
         inner.inodes.insert(id, Inode::default());
@@ -336,7 +363,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut inner = self.alive()?;
+        let mut inner = self.powered()?;
         if !inner.names.contains_key(from) {
             return Err(not_found(from));
         }
@@ -345,7 +372,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut inner = self.alive()?;
+        let mut inner = self.powered()?;
         if !inner.names.contains_key(path) {
             return Err(not_found(path));
         }
@@ -354,7 +381,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self, _dir: &Path) -> io::Result<()> {
-        let mut inner = self.alive()?;
+        let mut inner = self.powered()?;
         for change in std::mem::take(&mut inner.unsynced_names) {
             apply_name(&mut inner.durable_names, &change);
         }
@@ -370,6 +397,10 @@ struct SimFile {
 impl SimFile {
     fn with<T>(&self, act: impl FnOnce(&mut Inner, u64) -> io::Result<T>) -> io::Result<T> {
         act(&mut *self.disk.alive()?, self.inode)
+    }
+
+    fn change<T>(&self, act: impl FnOnce(&mut Inner, u64) -> io::Result<T>) -> io::Result<T> {
+        act(&mut *self.disk.powered()?, self.inode)
     }
 }
 
@@ -393,7 +424,7 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<()> {
-        self.with(|inner, id| {
+        self.change(|inner, id| {
             let (used, capacity) = (inner.used(), inner.capacity);
             let grown = (offset as usize + buf.len()).saturating_sub(inode(inner, id)?.current.len());
             if grown > 0 && used.saturating_add(grown as u64) > capacity {
@@ -411,7 +442,7 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.with(|inner, id| {
+        self.change(|inner, id| {
             if inner.fail_syncs > 0 {
                 inner.fail_syncs -= 1;
                 inner.lose_sync(id);

@@ -1,6 +1,9 @@
 //! Tests of the whole log, on a simulated disk.
 
 mod basic;
+mod corruption;
+mod crash;
+mod failing;
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -33,7 +36,6 @@ fn open(disk: &SimDisk) -> Result<Wal, Error> {
     Wal::open(Arc::new(disk.clone()), options())
 }
 
-#[allow(dead_code)]
 fn segment(number: u64) -> PathBuf {
     Path::new(DIR).join(format!("{number:016x}.wal"))
 }
@@ -84,7 +86,6 @@ fn read_all(wal: &Wal) -> Vec<LogEntry> {
 }
 
 /// Polls until the condition holds.
-#[allow(dead_code)]
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds() {
