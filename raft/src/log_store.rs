@@ -85,6 +85,9 @@ impl LogStore {
 
     /// As [`LogStore::chunk`], as long as the vote is `leader`'s.
     async fn leaders_chunk(&self, leader: &Leader, range: Range<u64>) -> Option<LeadersChunk> {
+        if range.is_empty() {
+            return None;
+        }
         let end = range.end;
         if let Err(error) = self.check_leader(leader) {
             return Some((Err(error), end..end));

@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use openraft::storage::{
-    EntryResponder, IOFlushed, LeaderBoundedStreamError, RaftLogReader, RaftLogStorage, RaftSnapshotBuilder,
-    RaftStateMachine,
+    EntryResponder, LeaderBoundedStreamError, RaftLogReader, RaftLogStorage, RaftLogStorageExt,
+    RaftSnapshotBuilder, RaftStateMachine,
 };
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, StorageError};
 use skiff_raft::disk::{Disk, RealDisk, SimDisk};
 use skiff_raft::log_store::LogStore;
 use skiff_raft::types::{
-    CommittedLeaderId, Entry, LogId, MemberNode, Payload, Proposal, SnapshotMeta, StoredMembership, TypeConfig,
-    Vote, log_id,
+    CommittedLeaderId, Entry, LogId, MemberNode, Payload, Proposal, SnapshotMeta, StoredMembership,
+    TypeConfig, Vote, log_id,
 };
 use skiff_raft::wal::{Wal, WalOptions};
 
@@ -37,8 +37,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Machine {
     type SnapshotData = ();
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        let meta =
-            SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
         *self.shared.lock() = Some(meta.clone());
         Ok(Snapshot { meta, snapshot: () })
     }
@@ -96,7 +95,7 @@ struct Builder<D> {
 impl<D: Disk + Clone> StoreBuilder<TypeConfig, LogStore, Machine> for Builder<D> {
     async fn build(&self) -> Result<((), LogStore, Machine), StorageError<TypeConfig>> {
         let dir = self.root.join(self.next.fetch_add(1, Ordering::Relaxed).to_string());
-        let wal = Wal::open(Arc::new(self.disk.clone()), options(&dir)).map_err(io::Error::from)?;
+        let wal = Wal::open(Arc::new(self.disk.clone()), options(&dir)).unwrap();
         Ok(((), LogStore::new(wal), Machine::default()))
     }
 }
@@ -124,9 +123,7 @@ fn commands(term: u64, index: u64, size: usize) -> Entry {
 }
 
 async fn append(store: &mut LogStore, entries: Vec<Entry>) {
-    let (tx, rx) = tokio::sync::oneshot::channel();
-    store.append(entries, IOFlushed::signal(tx)).await.unwrap();
-    rx.await.unwrap().unwrap();
+    store.blocking_append(entries).await.unwrap();
 }
 
 #[tokio::test]
