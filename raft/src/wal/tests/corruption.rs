@@ -1,5 +1,6 @@
 //! Damage is refused by name, or did not touch anything; never wrong data.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use proptest::prelude::*;

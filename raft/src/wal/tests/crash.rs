@@ -206,8 +206,10 @@ impl Run {
     fn reopen(&mut self) {
         self.powerless = false;
         self.wal.close();
-        let reported = self.pending.drain(..).filter(|(_, reports)| wait(reports).is_ok());
-        let durable = reported.map(|(state, _)| state).last().unwrap_or(0);
+        let reports: Vec<(usize, bool)> =
+            self.pending.drain(..).map(|(state, reports)| (state, wait(&reports).is_ok())).collect();
+        assert!(reports.is_sorted_by_key(|(_, ok)| !ok), "no write is durable before an earlier one");
+        let durable = reports.iter().rfind(|(_, ok)| *ok).map_or(0, |(state, _)| *state);
         self.wal = open_at_last(&self.disk);
         let found = Model::of(&self.wal);
         let state = self.states[durable..].iter().position(|state| *state == found);

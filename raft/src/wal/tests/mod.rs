@@ -5,7 +5,7 @@ mod corruption;
 mod crash;
 mod failing;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, mpsc::Receiver};
 use std::time::{Duration, Instant};
@@ -34,10 +34,6 @@ fn options() -> WalOptions {
 
 fn open(disk: &SimDisk) -> Result<Wal, Error> {
     Wal::open(Arc::new(disk.clone()), options())
-}
-
-fn segment(number: u64) -> PathBuf {
-    Path::new(DIR).join(format!("{number:016x}.wal"))
 }
 
 fn id(term: u64, index: u64) -> LogId {
