@@ -89,6 +89,7 @@ impl Node {
         };
         let (dir, engine, mvcc) = state;
         let (applied, members) = codec::decode_position(mvcc.position())?;
+        check_gap(wal.purged().map(|id| id.index), applied.map(|id| id.index), &member_dir)?;
         let shared = Arc::new(Shared::new(mvcc.clone(), applied, members, config.flush_bytes));
         let lessor = Arc::new(Lessor::new(parts.clock.clone(), mvcc.leases()));
         let observer = {
@@ -227,10 +228,41 @@ async fn hand_over(core: &Arc<Core>) {
     }
 }
 
+/// Refuses a state from which the log does not go on: what lies between was
+/// applied once and is lost, as when the state's files were cut or replaced.
+fn check_gap(purged: Option<u64>, applied: Option<u64>, member_dir: &std::path::Path) -> Result<()> {
+    match purged {
+        Some(purged) if applied.is_none_or(|applied| applied < purged) => Err(Error::Corruption(format!(
+            "{}: the state ends with log entry {}, but the log begins after entry {purged}: part of the state \
+             is lost; restore a snapshot, or remove this member and add it again with an empty data directory",
+            member_dir.join("state").display(),
+            applied.unwrap_or(0),
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn wal_error(error: crate::wal::Error) -> Error {
     if error.is_corruption() {
         Error::Corruption(error.to_string())
     } else {
         Error::Storage(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_older_than_the_log_is_refused() {
+        let dir = std::path::Path::new("member");
+        assert!(check_gap(None, None, dir).is_ok());
+        assert!(check_gap(Some(7), Some(7), dir).is_ok());
+        assert!(check_gap(Some(7), Some(9), dir).is_ok());
+        for lost in [None, Some(6)] {
+            let error = check_gap(Some(7), lost, dir).unwrap_err();
+            assert!(matches!(&error, Error::Corruption(text) if text.contains("after entry 7")), "{error}");
+        }
     }
 }
