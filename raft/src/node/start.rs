@@ -30,6 +30,8 @@ use crate::wal::{Health, Wal, WalOptions};
 
 /// Large reads at a time; more wait.
 const HEAVY_READS: usize = 8;
+/// How long the log may take to stop; what it acknowledged is durable anyway.
+const SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long a stop may take to hand leadership over.
 const HANDOVER: Duration = Duration::from_secs(1);
 
@@ -161,8 +163,10 @@ impl Node {
         let core = &self.core;
         self.hand_over().await;
         core.end(End::Stopped);
-        if let Err(error) = core.raft().shutdown().await {
-            tracing::warn!(%error, "the log did not stop in order");
+        match tokio::time::timeout(SHUTDOWN, core.raft().shutdown()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the log did not stop in order"),
+            Err(_) => tracing::warn!("the log did not stop in time"),
         }
         let (mvcc, wal) = (core.shared.mvcc.clone(), self.wal.clone());
         let closed = super::store::blocking(move || {

@@ -138,7 +138,13 @@ impl Store for Node {
     }
 
     async fn snapshot(&self) -> Result<SnapshotStream> {
-        Err(Error::Other("snapshot: not offered yet".into()))
+        let core = self.core.clone();
+        core.check_running()?;
+        blocking(move || {
+            let dir = core.state_dir.scratch_path("save");
+            core.shared.mvcc.archive(&dir)
+        })
+        .await
     }
 
     async fn defragment(&self) -> Result<()> {

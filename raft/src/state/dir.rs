@@ -69,10 +69,15 @@ impl StateDir {
     /// A path on the same disk that does not exist: for a checkpoint to send
     /// (`send`) or a snapshot to receive (`recv`).
     pub fn scratch(&self, kind: &str) -> SnapshotDir {
+        SnapshotDir::new(self.scratch_path(kind))
+    }
+
+    /// As [`StateDir::scratch`], for a caller who deletes what it puts there.
+    pub fn scratch_path(&self, kind: &str) -> PathBuf {
         let mut inner = self.inner.lock();
         let number = inner.next;
         inner.next += 1;
-        SnapshotDir::new(self.root.join(format!("{kind}-{number}")))
+        self.root.join(format!("{kind}-{number}"))
     }
 
     /// Makes a received snapshot the state: moves it into place, opens it,

@@ -54,6 +54,10 @@ impl Cluster {
 
     /// Starts a new cluster whose settings `tune` changes.
     pub(crate) async fn start_tuned(count: usize, tune: fn(&mut NodeConfig)) -> Self {
+        if std::env::var_os("SKIFF_TEST_LOG").is_some() {
+            let _ =
+                tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_ansi(false).try_init();
+        }
         let mut cluster = Self { wires: Arc::default(), members: Vec::new(), tune };
         let initial: Vec<_> = (0..count).map(|i| (format!("m{i}"), vec![url(i)])).collect();
         for _ in 0..count {
@@ -126,7 +130,7 @@ impl Cluster {
             let end = Endpoint { wires: wires.clone(), own };
             (end.clone(), Arc::new(end) as Arc<dyn PeerClient>)
         };
-        let node = Node::start(member.config.clone(), parts, connect).await?;
+        let node = within("start", Node::start(member.config.clone(), parts, connect)).await?;
         self.wires.plug(&node);
         Ok(node)
     }
@@ -134,7 +138,7 @@ impl Cluster {
     /// Stops a member in order.
     pub(crate) async fn stop(&mut self, index: usize) {
         let node = self.members[index].node.take().expect("running");
-        node.stop().await;
+        within("stop", node.stop()).await;
         self.wires.unplug(node.id());
     }
 
@@ -147,7 +151,7 @@ impl Cluster {
         let disk = member.disk.as_ref().expect("a disk").crash();
         let crashed: HashMap<_, _> =
             member.engines.lock().iter().map(|(dir, e)| (dir.clone(), Arc::new(e.crashed()))).collect();
-        node.stop().await;
+        within("stop after a crash", node.stop()).await;
         member.disk = Some(disk);
         member.engines = Arc::new(Mutex::new(crashed));
     }
@@ -220,6 +224,14 @@ fn factory(engines: Engines) -> EngineFactory {
         engines.insert(dir.to_path_buf(), engine.clone());
         Ok(engine as Arc<dyn Engine>)
     })
+}
+
+/// Waits for what must come to an end.
+async fn within<T>(what: &str, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(done) => done,
+        Err(_) => panic!("{what} took too long"),
+    }
 }
 
 /// Waits until a condition holds.
