@@ -41,11 +41,12 @@ const CODES: [&str; 17] = [
     "Unauthenticated",
 ];
 
-/// Registers a collector; a name taken by another part of the program is
-/// logged, and the metric then counts unseen.
+/// Registers a collector. A store may export a metric of the same name itself,
+/// and knows better: ours then counts unseen.
 fn register<C: Collector + Clone + 'static>(collector: C) -> C {
-    if let Err(error) = prometheus::register(Box::new(collector.clone())) {
-        tracing::warn!(%error, "register a metric");
+    match prometheus::register(Box::new(collector.clone())) {
+        Ok(()) | Err(prometheus::Error::AlreadyReg) => {}
+        Err(error) => tracing::warn!(%error, "register a metric"),
     }
     collector
 }

@@ -7,6 +7,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::authority::Readable;
 use super::bind::Socket;
 use super::{Port, Stop};
 use crate::tls;
@@ -56,7 +57,8 @@ impl ConnectionOptions {
     }
 }
 
-/// Who is at the other end, as an extension of every request.
+/// Who is at the other end, as an extension of every request of a client that
+/// showed a certificate.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Client {
     /// Common name of its certificate.
@@ -95,10 +97,14 @@ async fn serve<S>(stream: S, client: Client, port: Port, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let router = port.router.layer(axum::Extension(client));
+    let router = match client.common_name {
+        Some(_) => port.router.layer(axum::Extension(client)),
+        None => port.router, // nothing to tell, and layering is not free
+    };
     let service = TowerToHyperService::new(router);
     let builder = builder(&port.options);
-    let connection = builder.serve_connection::<_, _, axum::body::Body>(TokioIo::new(stream), service);
+    let connection =
+        builder.serve_connection::<_, _, axum::body::Body>(TokioIo::new(Readable::new(stream)), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -1,9 +1,11 @@
 //! Listeners and connections: HTTP/1.1 and HTTP/2 on one port, over TCP or a
 //! Unix socket, with TLS or without.
 
+mod authority;
 mod bind;
 mod connection;
 mod hosts;
+mod hpack;
 
 use std::future::Future;
 use std::sync::Arc;
