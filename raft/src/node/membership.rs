@@ -256,7 +256,7 @@ fn ready_to_add(members: &[pb::Member]) -> Result<()> {
     let voters = members.iter().filter(|m| !m.is_learner);
     let started = voters.clone().filter(|m| is_started(m)).count();
     let count = voters.count() + 1;
-    if (started == 1 && count == 2) || started >= count / 2 + 1 {
+    if (started == 1 && count == 2) || started > count / 2 {
         return Ok(());
     }
     Err(ApiError::NotEnoughStartedMembers.into())
