@@ -145,37 +145,78 @@ impl Incoming {
     }
 }
 
-/// Opens a stream and sends the requests of `input` until it ends. The answer
-/// ends after the first item that is not a success.
-pub(crate) async fn stream_append<S>(
+/// A stream from its start to its end.
+enum Session<S> {
+    /// Nothing has been sent.
+    New { link: Arc<Link>, input: S, idle: Duration },
+    /// Messages and replies pass.
+    Open(Box<Incoming>),
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static> Session<S> {
+    /// The next reply, and what goes on after it.
+    async fn step(self) -> Option<(Result<StreamAppendResult<TypeConfig>, Status>, Option<Self>)> {
+        let mut incoming = match self {
+            Session::Open(incoming) => incoming,
+            Session::New { link, mut input, idle } => {
+                // openraft pauses after errors by holding back requests: opened
+                // before there is one, an unreachable peer would be tried
+                // without any pause.
+                let first = input.next().await?;
+                match open(link.clone(), first, input, idle).await {
+                    Ok(incoming) => incoming,
+                    Err(status) => {
+                        link.failed(&status);
+                        return Some((Err(status), None));
+                    }
+                }
+            }
+        };
+        let item = incoming.next().await?;
+        if let Err(status) = &item {
+            incoming.link.failed(status);
+        }
+        let go_on = matches!(&item, Ok(Ok(_)));
+        Some((item, go_on.then_some(Session::Open(incoming))))
+    }
+}
+
+/// Opens a stream for a first request and those of `input`.
+async fn open<S>(
     link: Arc<Link>,
+    first: AppendEntriesRequest<TypeConfig>,
     input: S,
     idle: Duration,
-) -> Result<BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Status>>, Status>
+) -> Result<Box<Incoming>, Status>
 where
     S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
 {
     let options = link.options();
     let window = Arc::new(Window::new(options.max_append_inflight, options.max_append_inflight_bytes));
-    let outgoing = Outgoing { input, split: VecDeque::new(), window: window.clone(), link: link.clone() };
+    let split = append_messages(first, options.max_append_bytes).into();
+    let outgoing = Outgoing { input, split, window: window.clone(), link: link.clone() };
     let request = link.request(stream::unfold(outgoing, Outgoing::next));
     let mut client = link.client(Lane::Log);
     let opened = match tokio::time::timeout(idle, client.append_stream(request)).await {
         Ok(opened) => opened,
         Err(_) => Err(Status::deadline_exceeded(format!("append stream was not opened in {idle:?}"))),
     };
-    let replies = opened.inspect_err(|status| link.failed(status))?.into_inner();
-    let incoming = Incoming { replies, window, link, idle, last_reply: Instant::now() };
-    Ok(stream::unfold(Some(incoming), |incoming| async move {
-        let mut incoming = incoming?;
-        let item = incoming.next().await?;
-        if let Err(status) = &item {
-            incoming.link.failed(status);
-        }
-        let go_on = matches!(&item, Ok(Ok(_)));
-        Some((item, go_on.then_some(incoming)))
-    })
-    .boxed())
+    let replies = opened?.into_inner();
+    Ok(Box::new(Incoming { replies, window, link, idle, last_reply: Instant::now() }))
+}
+
+/// Sends the requests of `input` until it ends, on a stream opened with the
+/// first. The answer ends after the first item that is not a success.
+pub(crate) fn stream_append<S>(
+    link: Arc<Link>,
+    input: S,
+    idle: Duration,
+) -> BoxStream<'static, Result<StreamAppendResult<TypeConfig>, Status>>
+where
+    S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Send + Unpin + 'static,
+{
+    let session = Session::New { link, input, idle };
+    stream::unfold(Some(session), |session| async move { session?.step().await }).boxed()
 }
 
 #[cfg(test)]

@@ -33,14 +33,19 @@ use crate::types::{MemberNode, Snapshot, TypeConfig, Vote};
 /// First pause after a peer was unreachable; doubled up to the longest.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(200);
+/// The same for snapshots, each attempt at which makes a copy of the state.
+const SNAPSHOT_BACKOFF_MIN: Duration = Duration::from_millis(200);
+const SNAPSHOT_BACKOFF_MAX: Duration = Duration::from_secs(3);
 
 type RpcResult<T> = Result<T, RPCError<TypeConfig>>;
 
 /// What one client of openraft's is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// Log entries, votes, snapshots.
+    /// Log entries and votes.
     Replication,
+    /// Snapshots.
+    Snapshot,
     /// Heartbeats: each a single call on the connection for urgent traffic.
     Heartbeat,
 }
@@ -61,6 +66,10 @@ impl RaftNetworkFactory<TypeConfig> for Arc<Transport> {
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &MemberNode) -> PeerNetwork {
         PeerNetwork { link: self.link(target, node), purpose: Purpose::Heartbeat }
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, node: &MemberNode) -> PeerNetwork {
+        PeerNetwork { link: self.link(target, node), purpose: Purpose::Snapshot }
     }
 }
 
@@ -153,8 +162,7 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
             }
             let idle = timeout.max(self.link.options().append_idle_timeout);
             let action = RPCTypes::AppendEntries;
-            let replies = append::stream_append(self.link.clone(), input, idle).await;
-            let replies = replies.map_err(|status| self.error(&status, action, idle))?;
+            let replies = append::stream_append(self.link.clone(), input, idle);
             let this: &'s PeerNetwork = self;
             let replies = replies.map(move |item| item.map_err(|status| this.error(&status, action, idle)));
             Ok(replies.boxed())
@@ -236,7 +244,10 @@ impl RaftNetworkV2<TypeConfig> for PeerNetwork {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        let doubled = |pause: &Duration| Some(BACKOFF_MAX.min(*pause * 2));
-        Some(Backoff::new(iter::successors(Some(BACKOFF_MIN), doubled)))
+        let (min, max) = match self.purpose {
+            Purpose::Snapshot => (SNAPSHOT_BACKOFF_MIN, SNAPSHOT_BACKOFF_MAX),
+            Purpose::Replication | Purpose::Heartbeat => (BACKOFF_MIN, BACKOFF_MAX),
+        };
+        Some(Backoff::new(iter::successors(Some(min), move |pause| Some(max.min(*pause * 2)))))
     }
 }

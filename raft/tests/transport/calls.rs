@@ -15,8 +15,6 @@ use skiff_raft::peer::{CallError, PeerClient, Request};
 use skiff_raft::transport::{PeerNetwork, Transport, TransportConfig};
 use skiff_raft::types::{TypeConfig, Vote, log_id};
 
-use super::handler::Handler;
-use super::server::Server;
 use super::*;
 
 pub(crate) fn read_index() -> Request {
@@ -32,8 +30,8 @@ fn option() -> RPCOption {
 }
 
 async fn network(handler: Handler) -> (PeerNetwork, Server) {
-    let server = Server::start(Arc::new(handler)).await;
-    let network = transport().new_client(ANSWERER, &node(&[server.url()])).await;
+    let server = start(Arc::new(handler)).await;
+    let network = transport().new_client(ANSWERER, &node(&[url(&server)])).await;
     (network, server)
 }
 
@@ -95,22 +93,22 @@ async fn leadership_transfers_report_why_they_are_refused() {
 
 #[tokio::test]
 async fn calls_reach_members_and_strangers_may_ask_who_answers() {
-    let server = Server::start(Arc::new(Handler::default())).await;
-    let reply = transport().call(ANSWERER, &node(&[server.url()]), read_index(), DEADLINE).await.unwrap();
+    let server = start(Arc::new(Handler::default())).await;
+    let reply = transport().call(ANSWERER, &node(&[url(&server)]), read_index(), DEADLINE).await.unwrap();
     assert!(matches!(reply.answer, Some(Answer::ReadIndex(reply)) if reply.index == 77));
 
     let stranger = Transport::new(TransportConfig::default());
-    let reply = stranger.call_url(&server.url(), cluster_info(), DEADLINE).await.unwrap();
+    let reply = stranger.call_url(&url(&server), cluster_info(), DEADLINE).await.unwrap();
     let Some(Answer::ClusterInfo(info)) = reply.answer else { panic!("{reply:?}") };
     assert_eq!((info.cluster_id, info.member_id), (CLUSTER, ANSWERER));
-    let refused = stranger.call_url(&server.url(), read_index(), DEADLINE).await;
+    let refused = stranger.call_url(&url(&server), read_index(), DEADLINE).await;
     assert!(matches!(refused, Err(CallError::Refused(_))), "{refused:?}");
 }
 
 #[tokio::test]
 async fn other_clusters_other_members_and_removed_members_are_refused() {
-    let server = Server::start(Arc::new(Handler { removed: 0xdead, ..Handler::default() })).await;
-    let urls = node(&[server.url()]);
+    let server = start(Arc::new(Handler { removed: 0xdead, ..Handler::default() })).await;
+    let urls = node(&[url(&server)]);
     let ask = async |cluster_id, member_id, target| {
         let transport = Transport::new(TransportConfig { cluster_id, member_id, ..config() });
         match transport.call(target, &urls, read_index(), DEADLINE).await {
@@ -125,9 +123,9 @@ async fn other_clusters_other_members_and_removed_members_are_refused() {
 
 #[tokio::test]
 async fn refusals_end_raft_calls_as_unreachable() {
-    let server = Server::start(Arc::new(Handler::default())).await;
+    let server = start(Arc::new(Handler::default())).await;
     let mut stranger = Transport::new(TransportConfig { cluster_id: 0xc2, ..config() });
-    let mut network = stranger.new_client(ANSWERER, &node(&[server.url()])).await;
+    let mut network = stranger.new_client(ANSWERER, &node(&[url(&server)])).await;
     let request = VoteRequest::<TypeConfig>::new(Vote::new(9, ASKER), None);
     let refused = network.vote(request, option()).await.unwrap_err();
     assert!(matches!(&refused, RPCError::Unreachable(_)), "{refused}");
@@ -137,9 +135,9 @@ async fn refusals_end_raft_calls_as_unreachable() {
 #[tokio::test]
 async fn traffic_shows_in_etcds_metrics() {
     let member_id = 0x3e7;
-    let server = Server::start(Arc::new(Handler::default())).await;
+    let server = start(Arc::new(Handler::default())).await;
     let transport = Transport::new(TransportConfig { member_id, ..config() });
-    transport.call(ANSWERER, &node(&[server.url()]), read_index(), DEADLINE).await.unwrap();
+    transport.call(ANSWERER, &node(&[url(&server)]), read_index(), DEADLINE).await.unwrap();
     let text: String = prometheus::TextEncoder::new().encode_to_string(&prometheus::gather()).unwrap();
     for line in [
         "etcd_network_active_peers{Local=\"3e7\",Remote=\"b2\"} 1",

@@ -6,8 +6,6 @@ use skiff_raft::peer::{CallError, PeerClient};
 use skiff_raft::transport::{Fault, Faults, Transport, TransportConfig};
 
 use super::calls::read_index;
-use super::handler::Handler;
-use super::server::Server;
 use super::*;
 
 /// An address where nobody listens.
@@ -19,9 +17,9 @@ async fn nowhere() -> String {
 #[tokio::test]
 async fn a_restarted_member_is_found_again() {
     let handler = Arc::new(Handler::default());
-    let server = Server::start(handler.clone()).await;
+    let server = start(handler.clone()).await;
     let transport = transport();
-    let node = node(&[server.url()]);
+    let node = node(&[url(&server)]);
     transport.call(ANSWERER, &node, read_index(), DEADLINE).await.unwrap();
     assert!(transport.is_active(ANSWERER));
 
@@ -42,8 +40,8 @@ async fn a_restarted_member_is_found_again() {
 
 #[tokio::test]
 async fn urls_are_tried_in_turn() {
-    let server = Server::start(Arc::new(Handler::default())).await;
-    let urls = [nowhere().await, "not a url".to_owned(), server.url()];
+    let server = start(Arc::new(Handler::default())).await;
+    let urls = [nowhere().await, "not a url".to_owned(), url(&server)];
     transport().call(ANSWERER, &node(&urls), read_index(), DEADLINE).await.unwrap();
 }
 
@@ -58,11 +56,11 @@ async fn a_member_without_a_usable_url_is_unreachable() {
 #[tokio::test]
 async fn a_member_that_moved_is_called_at_its_new_url() {
     let (old, new) = (Arc::new(Handler::default()), Arc::new(Handler::default()));
-    let (old, new) = (Server::start(old).await, Server::start(new).await);
+    let (old, new) = (start(old).await, start(new).await);
     let transport = transport();
-    transport.call(ANSWERER, &node(&[old.url()]), read_index(), DEADLINE).await.unwrap();
+    transport.call(ANSWERER, &node(&[url(&old)]), read_index(), DEADLINE).await.unwrap();
     drop(old);
-    let moved = node(&[new.url()]);
+    let moved = node(&[url(&new)]);
     transport.set_members([(ANSWERER, &moved)]);
     transport.call(ANSWERER, &moved, read_index(), DEADLINE).await.unwrap();
     transport.set_members([]);
@@ -71,8 +69,8 @@ async fn a_member_that_moved_is_called_at_its_new_url() {
 
 #[tokio::test]
 async fn faults_cut_delay_and_refuse() {
-    let server = Server::start(Arc::new(Handler::default())).await;
-    let node = node(&[server.url()]);
+    let server = start(Arc::new(Handler::default())).await;
+    let node = node(&[url(&server)]);
     let faults = Arc::new(Faults::default());
     let transport = Transport::new(TransportConfig { faults: Some(faults.clone()), ..config() });
     let ask = |timeout| transport.call(ANSWERER, &node, read_index(), timeout);

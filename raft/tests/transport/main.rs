@@ -4,6 +4,7 @@ mod append;
 mod calls;
 mod handler;
 mod links;
+#[path = "../common/server.rs"]
 mod server;
 mod snapshot;
 mod tls;
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 
 use skiff_raft::transport::{Transport, TransportConfig, TransportOptions};
 use skiff_raft::types::{Entry, MemberNode, Payload, Proposal, Vote, log_id};
+
+use handler::Handler;
+use server::Server;
 
 /// Cluster of all tests' members, where nothing else is said.
 const CLUSTER: u64 = 0xc1;
@@ -29,6 +33,15 @@ fn options() -> TransportOptions {
 
 fn config() -> TransportConfig {
     TransportConfig { cluster_id: CLUSTER, member_id: ASKER, options: options(), ..Default::default() }
+}
+
+/// A server on any free port.
+async fn start(handler: Arc<Handler>) -> Server {
+    Server::listen(handler, "127.0.0.1:0".parse().unwrap(), None).await
+}
+
+fn url(server: &Server) -> String {
+    format!("http://{}", server.address)
 }
 
 fn transport() -> Arc<Transport> {

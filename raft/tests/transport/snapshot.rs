@@ -22,8 +22,6 @@ use skiff_raft::types::{Membership, Snapshot, SnapshotMeta, StoredMembership, Vo
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Status};
 
-use super::handler::Handler;
-use super::server::Server;
 use super::*;
 
 fn meta() -> SnapshotMeta {
@@ -74,8 +72,8 @@ fn small_chunks() -> Arc<Transport> {
 async fn a_snapshot_arrives_whole_and_the_receivers_vote_comes_back() {
     let higher = Vote::new(12, ANSWERER);
     let handler = Arc::new(Handler { higher_vote: Some(higher), ..Handler::default() });
-    let server = Server::start(handler.clone()).await;
-    let mut network = small_chunks().new_client(ANSWERER, &node(&[server.url()])).await;
+    let server = start(handler.clone()).await;
+    let mut network = small_chunks().new_client(ANSWERER, &node(&[url(&server)])).await;
     let root = tempfile::tempdir().unwrap();
     let reply = network.full_snapshot(leader(), snapshot(root.path()), never(), option()).await.unwrap();
     assert_eq!(reply.vote, higher);
@@ -87,8 +85,8 @@ async fn a_snapshot_arrives_whole_and_the_receivers_vote_comes_back() {
 #[tokio::test]
 async fn a_cancelled_snapshot_ends_at_once() {
     let handler = Arc::new(Handler { installs: Arc::new(Semaphore::new(0)), ..Handler::default() });
-    let server = Server::start(handler.clone()).await;
-    let mut network = small_chunks().new_client(ANSWERER, &node(&[server.url()])).await;
+    let server = start(handler.clone()).await;
+    let mut network = small_chunks().new_client(ANSWERER, &node(&[url(&server)])).await;
     let root = tempfile::tempdir().unwrap();
     let cancel = ready(ReplicationClosed::new("test"));
     let ended = network.full_snapshot(leader(), snapshot(root.path()), cancel, option()).await;
@@ -104,10 +102,10 @@ async fn a_cancelled_snapshot_ends_at_once() {
 #[tokio::test]
 async fn a_receiver_that_does_not_install_is_given_up() {
     let handler = Arc::new(Handler { installs: Arc::new(Semaphore::new(0)), ..Handler::default() });
-    let server = Server::start(handler.clone()).await;
+    let server = start(handler.clone()).await;
     let options = TransportOptions { snapshot_install_timeout: Duration::from_millis(100), ..options() };
     let mut transport = Transport::new(TransportConfig { options, ..config() });
-    let mut network = transport.new_client(ANSWERER, &node(&[server.url()])).await;
+    let mut network = transport.new_client(ANSWERER, &node(&[url(&server)])).await;
     let root = tempfile::tempdir().unwrap();
     let ended = network.full_snapshot(leader(), snapshot(root.path()), never(), option()).await;
     assert!(matches!(ended, Err(StreamingError::Timeout(_))), "{ended:?}");
@@ -120,8 +118,8 @@ async fn a_receiver_that_does_not_install_is_given_up() {
 
 #[tokio::test]
 async fn a_snapshot_that_is_gone_is_an_error() {
-    let server = Server::start(Arc::new(Handler::default())).await;
-    let mut network = transport().new_client(ANSWERER, &node(&[server.url()])).await;
+    let server = start(Arc::new(Handler::default())).await;
+    let mut network = transport().new_client(ANSWERER, &node(&[url(&server)])).await;
     let gone = Snapshot { meta: meta(), snapshot: SnapshotDir::new("/nonexistent/checkpoint".into()) };
     let ended = network.full_snapshot(leader(), gone, never(), option()).await;
     assert!(matches!(ended, Err(StreamingError::Network(_))), "{ended:?}");
@@ -147,8 +145,8 @@ fn parts() -> Vec<Part> {
 /// Sends parts as they are to a fresh member.
 async fn send(parts: Vec<Part>) -> (Result<(), Status>, Arc<Handler>) {
     let handler = Arc::new(Handler::default());
-    let server = Server::start(handler.clone()).await;
-    let mut client = PeerClient::connect(server.url()).await.unwrap();
+    let server = start(handler.clone()).await;
+    let mut client = PeerClient::connect(url(&server)).await.unwrap();
     let parts = parts.into_iter().map(|part| SnapshotPart { part: Some(part) });
     let mut request = Request::new(stream::iter(parts));
     Identity::new(CLUSTER, ASKER, ANSWERER).write(request.metadata_mut());

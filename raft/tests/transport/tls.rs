@@ -12,8 +12,6 @@ use skiff_raft::peer::{CallError, PeerClient};
 use skiff_raft::transport::{Transport, TransportConfig};
 
 use super::calls::read_index;
-use super::handler::Handler;
-use super::server::Server;
 use super::*;
 
 /// A certificate authority.
@@ -73,7 +71,7 @@ async fn members_show_certificates_and_renewed_ones_are_used_at_once() {
     let handler = Arc::new(Handler::default());
     let any = "127.0.0.1:0".parse().unwrap();
     let server = Server::listen(handler.clone(), any, Some(authority.server())).await;
-    let node = node(&[server.url()]);
+    let node = node(&[url(&server).replace("http", "https")]);
 
     let current = Arc::new(Mutex::new(authority.client(&stranger)));
     let source = current.clone();
@@ -105,6 +103,8 @@ async fn a_server_of_another_authority_is_not_trusted() {
     let client = authority.client(&authority);
     let tls: Arc<dyn skiff_raft::transport::PeerTls> = Arc::new(move || client.clone());
     let transport = Transport::new(TransportConfig { tls: Some(tls), ..config() });
-    let refused = transport.call(ANSWERER, &node(&[server.url()]), read_index(), DEADLINE).await;
+    let refused = transport
+        .call(ANSWERER, &node(&[url(&server).replace("http", "https")]), read_index(), DEADLINE)
+        .await;
     assert!(matches!(refused, Err(CallError::Unreachable(_))), "{refused:?}");
 }

@@ -17,7 +17,6 @@ use tokio_rustls::TlsAcceptor;
 /// as a killed process does.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    tls: bool,
     task: JoinHandle<()>,
 }
 
@@ -28,28 +27,16 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(crate) async fn start(handler: Arc<dyn PeerHandler>) -> Server {
-        Server::listen(handler, "127.0.0.1:0".parse().unwrap(), None).await
-    }
-
     pub(crate) async fn listen(
         handler: Arc<dyn PeerHandler>,
         address: SocketAddr,
         tls: Option<Arc<rustls::ServerConfig>>,
     ) -> Server {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(address).unwrap();
-        let listener = socket.listen(64).unwrap();
+        let listener = bind(address);
         let address = listener.local_addr().unwrap();
         let router = router(handler, &TransportOptions::default());
-        let encrypted = tls.is_some();
         let task = tokio::spawn(accept(listener, router, tls.map(TlsAcceptor::from)));
-        Server { address, tls: encrypted, task }
-    }
-
-    pub(crate) fn url(&self) -> String {
-        format!("{}://{}", if self.tls { "https" } else { "http" }, self.address)
+        Server { address, task }
     }
 
     /// Closes the port and all connections, and waits until that is done.
@@ -58,6 +45,14 @@ impl Server {
         let _ = (&mut self.task).await;
         self.address
     }
+}
+
+/// Binds an address that may have been in use by a dead server.
+fn bind(address: SocketAddr) -> TcpListener {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).unwrap();
+    socket.listen(64).unwrap()
 }
 
 async fn accept(listener: TcpListener, router: axum::Router, tls: Option<TlsAcceptor>) {
