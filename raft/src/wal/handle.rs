@@ -251,6 +251,10 @@ impl Inner {
         self.shared.close();
         self.spares.close();
         for thread in std::mem::take(&mut *self.threads.lock()) {
+            // The last handle may be dropped by a callback.
+            if thread.thread().id() == std::thread::current().id() {
+                continue;
+            }
             if thread.join().is_err() {
                 tracing::error!("a thread of the write-ahead log panicked");
             }

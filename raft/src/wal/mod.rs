@@ -68,8 +68,8 @@
 //! Before the end of the log is written on, recovery makes it safe. The last
 //! batch is written once more and synced: it may sit in the page cache only,
 //! left by a process whose sync failed. And what a crash left behind the end is
-//! overwritten with zeros, as far as one batch can reach: a later batch of the
-//! same length could otherwise bring the rest of a torn one back to life.
+//! overwritten with zeros, as far as one batch can reach: a later batch that is
+//! torn in its turn could otherwise be completed by sectors of the earlier one.
 //!
 //! # When the disk fails
 //!
