@@ -222,7 +222,9 @@ async fn fragments() {
     let mut fragments = 0;
     while count < 24 {
         let response = watches.next().await;
-        assert!(response.events.len() == 1 || prost::Message::encoded_len(&response) < (3 << 19) + (512 << 10));
+        assert!(
+            response.events.len() == 1 || prost::Message::encoded_len(&response) < (3 << 19) + (512 << 10)
+        );
         count += response.events.len();
         fragments += usize::from(response.fragment);
         if count == 24 {

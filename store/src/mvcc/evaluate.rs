@@ -317,10 +317,20 @@ impl Evaluator {
 
     fn check_ranges(&self, request: &pb::TxnRequest, path: &Path) -> Result<()> {
         path.visit(request, &mut |op| {
-            if let Request::RequestRange(range) = op {
-                self.view.resolve_revision(range.revision)?;
+            let stored = &self.view.state.stored;
+            match op {
+                // Unlike on its own, a range in a transaction may not name a
+                // negative revision below the compacted one.
+                Request::RequestRange(range) if range.revision > stored.revision => {
+                    Err(ApiError::FutureRevision.into())
+                }
+                Request::RequestRange(range)
+                    if range.revision != 0 && range.revision < stored.compact_revision =>
+                {
+                    Err(ApiError::Compacted.into())
+                }
+                _ => Ok(()),
             }
-            Ok(())
         })
     }
 

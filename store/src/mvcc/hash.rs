@@ -31,14 +31,9 @@ pub(crate) fn hash_kv(view: &View, request: &pb::HashKvRequest) -> Result<pb::Ha
     Ok(pb::HashKvResponse {
         header: header(stored.revision),
         hash: hash_versions(view, revision)?,
-        compact_revision: reported_compact_revision(stored.compact_revision),
+        compact_revision: stored.compact_revision,
         hash_revision: revision,
     })
-}
-
-/// etcd says -1 before the first compaction.
-pub(crate) fn reported_compact_revision(compact_revision: i64) -> i64 {
-    if compact_revision > 0 { compact_revision } else { -1 }
 }
 
 /// Answers a Hash: the newest key space and the leases.

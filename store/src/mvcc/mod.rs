@@ -312,7 +312,7 @@ impl Mvcc {
 
     /// Revision compacted at; -1 before the first compaction.
     pub fn compact_revision(&self) -> i64 {
-        hash::reported_compact_revision(self.shared.view().state.stored.compact_revision)
+        self.shared.view().state.stored.compact_revision
     }
 
     /// Bytes of keys, values and kept history. Members differ by how far their

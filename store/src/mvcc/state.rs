@@ -82,6 +82,10 @@ pub(crate) const MEMBER_PREFIX: &[u8] = b"member/";
 /// etcd.
 const FIRST_REVISION: i64 = 1;
 
+/// What etcd calls the compacted revision before the first compaction: a
+/// compaction at 0 is then still possible, and harmless.
+pub(crate) const NEVER_COMPACTED: i64 = -1;
+
 impl State {
     /// Loads the state of an engine.
     ///
@@ -93,7 +97,11 @@ impl State {
     ) -> Result<Self> {
         let stored = match snapshot.get(Cf::Meta, STATE_ROW)? {
             Some(bytes) => decode::<StoredState>(&bytes, "meta/state")?,
-            None => StoredState { revision: FIRST_REVISION, ..Default::default() },
+            None => StoredState {
+                revision: FIRST_REVISION,
+                compact_revision: NEVER_COMPACTED,
+                ..Default::default()
+            },
         };
         let from_file = match index_file {
             Some(path) => index_file::load(path, snapshot, &stored, compaction)?,

@@ -25,7 +25,7 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        Self { revisions: BTreeMap::from([(1, Map::new())]), compacted: 0 }
+        Self { revisions: BTreeMap::from([(1, Map::new())]), compacted: -1 }
     }
 
     fn revision(&self) -> i64 {
@@ -512,6 +512,33 @@ fn a_newer_format_is_refused_by_name() {
     engine.write(batch).unwrap();
     let error = Mvcc::open(engine, MvccConfig::default()).err().unwrap().to_string();
     assert!(error.contains("format 9") && error.contains("newer skiff"), "{error}");
+}
+
+#[test]
+fn an_empty_store_can_be_compacted_at_zero_once() {
+    let mut harness = Harness::new();
+    assert_eq!(hash_kv(&harness.mvcc, 0).compact_revision, -1);
+    for revision in [-1, 0, 0] {
+        harness.push(Op::Compact(pb::CompactionRequest { revision, physical: false }));
+    }
+    harness.end_entry();
+    let outcomes = harness.mvcc.apply(&std::mem::take(&mut harness.batch)).unwrap();
+    let failed: Vec<_> = outcomes[0].replies.iter().map(Result::is_err).collect();
+    assert_eq!(failed, [true, false, true]);
+    assert_eq!(hash_kv(&harness.mvcc, 0).compact_revision, 0);
+}
+
+#[test]
+fn a_range_in_a_transaction_may_be_compacted_by_a_negative_revision() {
+    let harness = Harness::new();
+    let read = |revision| {
+        let range = pb::RangeRequest { key: Bytes::from_static(b"a"), revision, ..Default::default() };
+        let request = Some(Request::RequestRange(range));
+        let success = vec![pb::RequestOp { request }];
+        harness.mvcc.read(&Read::Txn(pb::TxnRequest { success, ..Default::default() }))
+    };
+    assert!(read(-1).is_ok());
+    assert!(matches!(read(-2), Err(Error::Api(ApiError::Compacted))));
 }
 
 #[test]

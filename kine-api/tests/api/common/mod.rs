@@ -53,7 +53,8 @@ impl Server {
             Ok(address) => address,
             Err(_) => {
                 let clock = Arc::new(SystemClock::default());
-                let store = LocalStore::open(Arc::new(MemEngine::new()), LocalConfig::default(), clock).unwrap();
+                let store =
+                    LocalStore::open(Arc::new(MemEngine::new()), LocalConfig::default(), clock).unwrap();
                 serve(store.clone(), store, config, stopping).await
             }
         };
