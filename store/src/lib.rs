@@ -7,7 +7,7 @@
 //!   tests and simulation.
 //! * [`index`]: the copy-on-write B+tree behind the index and the memory engine.
 //! * [`watch`]: reports changes to watchers, with bounded memory.
-//! * [`lessor`]: the deadlines of leases; [`clock`]: the seam to time.
+//! * [`clock`]: the seam to time.
 //! * [`archive`]: snapshots as files.
 //! * [`local`]: a store without consensus, for tests and as a model.
 //! * `conformance` (with the feature of that name): what every store must do.
@@ -22,7 +22,6 @@ pub mod conformance;
 pub mod engine;
 pub mod error;
 pub mod index;
-pub mod lessor;
 pub mod local;
 pub mod mvcc;
 pub mod watch;

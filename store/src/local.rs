@@ -9,6 +9,7 @@
 
 mod applier;
 mod cluster;
+mod lessor;
 mod queue;
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use self::applier::Applier;
+use self::lessor::Lessor;
 use self::queue::{Job, Queue};
 use crate::api::{RangeStream, Read, ReadReply, SnapshotStream, Status, Store, Vitals, Write, WriteReply};
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::error::{ApiError, Error, NodeError, Result};
-use crate::lessor::Lessor;
 use crate::mvcc::{Entry, MAX_LEASE_TTL, Mvcc, MvccConfig};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::skiff::v1::command::Op;

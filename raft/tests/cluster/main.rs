@@ -3,6 +3,7 @@
 mod harness;
 mod net;
 
+mod conformance;
 mod failover;
 mod leases;
 mod members;

@@ -1,8 +1,7 @@
-//! Who keeps the time of leases: a table of deadlines, without a clock.
+//! The times of leases: a table of deadlines, without a clock.
 //!
-//! The state machine knows which leases exist; only one member at a time, the
-//! one that leads, knows when they end. It feeds this table the changes that
-//! the state machine reports, and revokes through the log what has expired.
+//! The state machine knows which leases exist; the applier feeds this table
+//! the changes that it reports, and revokes what has expired.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::pb::skiff::v1::StoredLease;
 
 /// Deadlines of leases. Times are readings of one clock.
 #[derive(Debug, Default)]
-pub struct Lessor {
+pub(super) struct Lessor {
     leases: HashMap<i64, Timed>,
     /// Deadlines of the leases that have not expired, in order.
     deadlines: BTreeSet<(Duration, i64)>,
@@ -26,9 +25,9 @@ struct Timed {
 }
 
 impl Lessor {
-    /// Begins to keep time, as after becoming leader: every lease gets its
+    /// Begins to keep time, as after a start: every lease gets its
     /// remaining time as last recorded, or else all of it.
-    pub fn new(leases: &[StoredLease], now: Duration) -> Self {
+    pub(super) fn new(leases: &[StoredLease], now: Duration) -> Self {
         let mut lessor = Self::default();
         for lease in leases {
             lessor.start(lease, now);
@@ -37,7 +36,7 @@ impl Lessor {
     }
 
     /// Follows a change that was applied.
-    pub fn apply(&mut self, change: &LeaseChange, now: Duration) {
+    pub(super) fn apply(&mut self, change: &LeaseChange, now: Duration) {
         match change {
             LeaseChange::Granted(lease) => self.start(lease, now),
             LeaseChange::Revoked(id) => self.remove(*id),
@@ -48,7 +47,7 @@ impl Lessor {
 
     /// Renews a lease; its TTL in seconds, or `None` if it is not there or has
     /// expired.
-    pub fn renew(&mut self, id: i64, now: Duration) -> Option<i64> {
+    pub(super) fn renew(&mut self, id: i64, now: Duration) -> Option<i64> {
         let lease = self.leases.get_mut(&id)?;
         if lease.expired || lease.deadline <= now {
             return None;
@@ -61,14 +60,14 @@ impl Lessor {
 
     /// Time a lease has left; zero once it has expired; `None` if it is not
     /// there.
-    pub fn remaining(&self, id: i64, now: Duration) -> Option<Duration> {
+    pub(super) fn remaining(&self, id: i64, now: Duration) -> Option<Duration> {
         self.leases.get(&id).map(|lease| lease.deadline.saturating_sub(now))
     }
 
     /// The leases that have expired since the last call, earliest first, at
     /// most `max`. They can no longer be renewed; the caller revokes them, or
     /// [retries](Lessor::retry).
-    pub fn take_expired(&mut self, now: Duration, max: usize) -> Vec<i64> {
+    pub(super) fn take_expired(&mut self, now: Duration, max: usize) -> Vec<i64> {
         let mut expired = Vec::new();
         while let Some((deadline, id)) = self.deadlines.first().copied() {
             if deadline > now || expired.len() >= max {
@@ -84,15 +83,10 @@ impl Lessor {
     }
 
     /// Reports an expired lease again, as its revoke failed.
-    pub fn retry(&mut self, id: i64) {
+    pub(super) fn retry(&mut self, id: i64) {
         if let Some(lease) = self.leases.get(&id).filter(|lease| lease.expired) {
             self.deadlines.insert((lease.deadline, id));
         }
-    }
-
-    /// The time of the next expiry.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
     }
 
     fn start(&mut self, lease: &StoredLease, now: Duration) {
@@ -128,7 +122,6 @@ mod tests {
     fn leases_expire_in_order_and_once() {
         let mut lessor = Lessor::new(&[lease(1, 10, 0), lease(2, 10, 4)], S(100));
         lessor.apply(&LeaseChange::Granted(lease(3, 5, 0)), S(100));
-        assert_eq!(lessor.next_deadline(), Some(S(104)));
         assert_eq!(lessor.take_expired(S(103), 10), []);
         assert_eq!(lessor.take_expired(S(110), 2), [2, 3]);
         assert_eq!(lessor.take_expired(S(110), 2), [1]);
