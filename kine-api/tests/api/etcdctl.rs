@@ -9,7 +9,7 @@ use tokio::process::{Child, Command};
 /// Runs etcdctl; it comes with Debian's etcd-client (`make test` installs it).
 fn etcdctl(server: &Server, args: &[&str]) -> Command {
     let mut command = Command::new("etcdctl");
-    command.env("ETCDCTL_API", "3").arg(format!("--endpoints=http://{}", server.address)).args(args);
+    command.env("ETCDCTL_API", "3").arg(format!("--endpoints={}", server.address)).args(args);
     command.kill_on_drop(true);
     command
 }
