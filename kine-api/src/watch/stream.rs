@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use skiff_store::ApiError;
 use skiff_store::pb::etcdserverpb::watch_create_request::FilterType;
 use skiff_store::pb::etcdserverpb::watch_request::RequestUnion;
 use skiff_store::pb::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
@@ -134,6 +135,9 @@ impl WatchStream {
         let key = if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key };
         let range_end = request.range_end;
         let bounded = !range_end.is_empty() && range_end[..] != [0];
+        if request.start_revision < 0 {
+            return Err(ApiError::Compacted.text());
+        }
         if bounded && key >= range_end {
             return Err(EMPTY_RANGE);
         }

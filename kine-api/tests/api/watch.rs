@@ -106,6 +106,38 @@ async fn empty_ranges_are_refused() {
 }
 
 #[tokio::test]
+async fn negative_starts_are_refused() {
+    let server = Server::start().await;
+    let mut watches = server.watch().await;
+    let negative = |key: &Bytes| WatchCreateRequest { start_revision: -1, ..watch_key(key) };
+    let empty = WatchCreateRequest { range_end: "a".into(), ..negative(&"b".into()) };
+    for request in [negative(&server.key("a")), empty] {
+        let response = watches.create(request).await;
+        complete(response.header);
+        assert_eq!((response.watch_id, response.created, response.canceled), (-1, true, true));
+        assert_eq!(response.cancel_reason, "etcdserver: mvcc: required revision has been compacted");
+        assert_eq!(response.compact_revision, 0);
+    }
+}
+
+#[tokio::test]
+async fn unusual_ranges() {
+    let server = Server::start().await;
+    let mut watches = server.watch().await;
+    // No key at all stands for the smallest one; a zero byte ends everything.
+    let all = WatchCreateRequest { range_end: Bytes::from_static(&[0]), ..Default::default() };
+    assert!(!watches.create(all).await.canceled);
+    let smallest = WatchCreateRequest::default();
+    assert!(!watches.create(smallest).await.canceled);
+    let unknown_filter = WatchCreateRequest { filters: vec![9], watch_id: -7, ..watch_key(&"x".into()) };
+    assert_eq!(watches.create(unknown_filter).await.watch_id, -7);
+    let a = server.key("a");
+    server.put(&a, "1").await;
+    let response = watches.next().await;
+    assert_eq!((response.watch_id, response.events.len()), (0, 1));
+}
+
+#[tokio::test]
 async fn a_compacted_start() {
     let server = Server::start().await;
     let a = server.key("a");
