@@ -40,7 +40,8 @@ struct Inner {
 
 impl Wal {
     /// Opens the log in `options.dir`, beginning one where there is none, and
-    /// starts its threads. Blocks: it reads the whole log.
+    /// starts its threads. Blocks: it reads the whole log. The caller holds the
+    /// lock of the data directory: two openers at once would ruin the log.
     ///
     /// # Errors
     ///
