@@ -48,6 +48,11 @@ pub struct NodeConfig {
     pub flush_bytes: u64,
     /// Time between two flushes while anything changes.
     pub flush_interval: Duration,
+    /// Bytes the log may occupy on disk because a peer is down. openraft keeps
+    /// a leader's log from where a lagging peer stands; beyond this another
+    /// member takes over, which has purged its own, and the peer gets a
+    /// snapshot when it is back.
+    pub log_limit_bytes: u64,
     /// Bytes the state may occupy; 0 for 2 GiB, negative for no limit.
     pub quota_bytes: i64,
     /// Members without a vote, at most.
@@ -87,6 +92,7 @@ impl Default for NodeConfig {
             catchup_entries: 5000,
             flush_bytes: 64 << 20,
             flush_interval: Duration::from_secs(300),
+            log_limit_bytes: 2 << 30,
             quota_bytes: 0,
             max_learners: 1,
             strict_reconfig: true,

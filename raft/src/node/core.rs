@@ -23,6 +23,7 @@ use crate::pb::skiff::raft::v1::{reply::Answer, request::Ask};
 use crate::peer::{CallError, PeerClient, Request};
 use crate::state::{Shared, StateDir, StateMachine};
 use crate::types::{MemberNode, Membership, TypeConfig};
+use crate::wal::Wal;
 
 /// The log and its state.
 pub(crate) type Log = Raft<TypeConfig, StateMachine>;
@@ -34,6 +35,7 @@ pub(crate) struct Core {
     pub(crate) member_id: u64,
     pub(crate) raft: Log,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) wal: Wal,
     pub(crate) state_dir: Arc<StateDir>,
     pub(crate) lessor: Arc<Lessor>,
     pub(crate) peers: Arc<dyn PeerClient>,

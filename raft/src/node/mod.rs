@@ -41,8 +41,6 @@ pub struct Node {
     heavy_reads: store::HeavyReads,
     /// The snapshot being received, if any.
     receiving: parking_lot::Mutex<WeakSnapshotDir>,
-    /// Keeps the log open until the last task is done.
-    wal: Arc<crate::wal::Wal>,
 }
 
 impl Node {

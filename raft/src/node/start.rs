@@ -121,6 +121,7 @@ impl Node {
             member_id,
             raft,
             shared,
+            wal,
             state_dir: dir,
             lessor,
             peers,
@@ -145,7 +146,6 @@ impl Node {
             core,
             heavy_reads: Arc::new(Semaphore::new(HEAVY_READS)),
             receiving: Default::default(),
-            wal: Arc::new(wal),
         }))
     }
 
@@ -168,7 +168,7 @@ impl Node {
             Ok(Err(error)) => tracing::warn!(%error, "the log did not stop in order"),
             Err(_) => tracing::warn!("the log did not stop in time"),
         }
-        let (mvcc, wal) = (core.shared.mvcc.clone(), self.wal.clone());
+        let (mvcc, wal) = (core.shared.mvcc.clone(), core.wal.clone());
         let closed = super::store::blocking(move || {
             mvcc.close_watches(NodeError::Stopped.into());
             let flushed = mvcc.flush().and_then(|_| mvcc.save_index());
@@ -213,7 +213,7 @@ async fn initialize(core: &Arc<Core>, members: std::collections::BTreeMap<u64, M
 }
 
 /// Hands leadership to the voter that has most of the log.
-async fn hand_over(core: &Arc<Core>) {
+pub(super) async fn hand_over(core: &Arc<Core>) {
     use openraft::async_runtime::WatchReceiver;
     let best = {
         let metrics = core.raft().metrics();

@@ -22,6 +22,8 @@ use crate::types::{MemberNode, StoredMembership};
 const OBSERVE_TICK: Duration = Duration::from_millis(50);
 /// Pause before publishing is tried again.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
+/// Entries purged at once: openraft's batch.
+const HELD_SLACK: u64 = 256;
 /// How often replaced states are looked for.
 const SWEEP_TICK: Duration = Duration::from_secs(10);
 
@@ -207,10 +209,26 @@ pub(crate) async fn flush(core: Arc<Core>) {
         flushed = applied;
         // "Building a snapshot" is flushing; openraft then purges the log.
         let _ = core.raft().trigger().snapshot().await;
+        if core.until_stop(free_log(&core)).await.is_none() {
+            return;
+        }
         let mvcc = core.shared.mvcc.clone();
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || mvcc.save_index()).await {
             tracing::warn!(%error, "cannot save the index; the next start takes longer");
         }
+    }
+}
+
+/// Lets another member lead where a peer that is down keeps this one's log
+/// from being purged, and the log has grown too large.
+async fn free_log(core: &Arc<Core>) {
+    let purged = core.raft().metrics().borrow_watched().purged.map_or(0, |at| at.index);
+    let durable = core.shared.durable().0.map_or(0, |at| at.index);
+    // Purging waits for a little more than what is kept in any case.
+    let held = durable.saturating_sub(purged) > 2 * core.config.catchup_entries + HELD_SLACK;
+    if held && core.is_leader() && core.wal.disk_bytes() > core.config.log_limit_bytes {
+        tracing::warn!(purged, durable, "a peer that is down holds the log back; another member shall lead");
+        super::start::hand_over(core).await;
     }
 }
 
