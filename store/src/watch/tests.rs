@@ -402,6 +402,63 @@ async fn until_synced(watcher: &Watcher, revision: i64) {
     }
 }
 
+/// As above, while history is compacted and the state replaced under way.
+#[test]
+fn threads_survive_compaction_and_resets() {
+    const REVISIONS: i64 = 2000;
+    let log = Arc::new(Log::default());
+    let weak: std::sync::Weak<Log> = Arc::downgrade(&log);
+    let hub = Arc::new(Hub::new(small(2), 0, weak).unwrap());
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let tasks: Vec<_> = (0..8u8)
+        .map(|who| runtime.spawn(follow(Arc::clone(&hub), Arc::clone(&log), who, REVISIONS)))
+        .collect();
+    for revision in 1..=REVISIONS {
+        let events = log.commit(&[((revision % i64::from(KEYS)) as u8, revision % 5 != 0)], 20);
+        match revision % 97 {
+            // As a snapshot does: what came before is never published.
+            0 => hub.reset(),
+            50 => {
+                log.compacted.fetch_max(revision - 60, Ordering::AcqRel);
+                hub.publish(revision, events);
+            }
+            _ => hub.publish(revision, events),
+        }
+    }
+    for task in tasks {
+        runtime.block_on(task).unwrap();
+    }
+}
+
+/// Follows to the end; starts anew where compaction has overtaken it.
+async fn follow(hub: Arc<Hub>, log: Arc<Log>, who: u8, last: i64) {
+    let range_end = if who.is_multiple_of(2) { vec![0] } else { vec![KEYS / 2] };
+    let mut start = 1;
+    loop {
+        let spec = WatchSpec {
+            key: Bytes::from_static(&[1]),
+            range_end: range_end.clone().into(),
+            start_revision: start,
+            prev_kv: who.is_multiple_of(4),
+            ..WatchSpec::default()
+        };
+        let mut consumer = Consumer::new(&hub, &log, spec);
+        while consumer.compacted.is_none() {
+            if consumer.watcher.progress() == Some(last) {
+                return consumer.check_through(last);
+            }
+            consumer.check_progress();
+            // Progress is polled for too, hence the short wait.
+            let next = tokio::time::timeout(Duration::from_millis(20), consumer.watcher.next()).await;
+            if let Ok(item) = next {
+                consumer.check(item.expect("an item"));
+            }
+        }
+        start = consumer.compacted.expect("just seen");
+    }
+}
+
 fn synced_log(revision: i64) -> (Arc<Log>, Hub) {
     let log = Arc::new(Log::default());
     log.revision.store(revision, Ordering::Release);
