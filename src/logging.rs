@@ -68,6 +68,9 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), String> {
     }
     // The libraries below speak of every frame and every vote at these levels.
     let libraries = options.level.min(LevelFilter::WARN);
+    // What ends a member is reported by the node; what openraft calls an error
+    // beside that is a request that came while it stopped.
+    let openraft = if options.level >= LevelFilter::DEBUG { LevelFilter::INFO } else { LevelFilter::OFF };
     let filter = Targets::new()
         .with_default(libraries)
         .with_target("skiff", options.level)
@@ -76,7 +79,7 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), String> {
         .with_target("skiff_kine_api", options.level)
         .with_target(
             "openraft",
-            if options.level >= LevelFilter::DEBUG { LevelFilter::INFO } else { LevelFilter::ERROR },
+            openraft,
         );
     let lines = Lines { json: options.json, outputs: Mutex::new(outputs) };
     tracing::subscriber::set_global_default(Registry::default().with(lines.with_filter(filter)))

@@ -9,6 +9,7 @@ mod config;
 mod etcd;
 mod logging;
 mod process;
+mod process_metrics;
 mod serve;
 mod tls;
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::cli::{Request, Settings, help};
 use crate::config::Config;
-use crate::{USAGE, logging};
+use crate::{USAGE, logging, process_metrics};
 
 /// Threads for requests, replication and their timers. The log's writer, the
 /// applier and RocksDB have their own. More than the cores only costs switches.
@@ -61,6 +61,9 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
 fn run(config: Config) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
+    }
+    if let Err(error) = process_metrics::export() {
+        tracing::warn!(%error, "cannot export process metrics");
     }
     let runtime = match runtime() {
         Ok(runtime) => runtime,

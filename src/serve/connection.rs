@@ -71,12 +71,15 @@ pub(super) async fn run(socket: Socket, port: Port, stop: Stop) {
     match (socket, port.tls.clone()) {
         (Socket::Tcp(stream), None) => serve(stream, Client::default(), port, stop).await,
         (Socket::Unix(stream), None) => serve(stream, Client::default(), port, stop).await,
-        (Socket::Tcp(stream), Some(tls)) => handshake(stream, &tls, port, stop).await,
-        (Socket::Unix(stream), Some(tls)) => handshake(stream, &tls, port, stop).await,
+        (Socket::Tcp(stream), Some(tls)) => {
+            let remote = stream.peer_addr().map_or_else(|_| "gone".to_owned(), |address| address.to_string());
+            handshake(stream, &remote, &tls, port, stop).await;
+        }
+        (Socket::Unix(stream), Some(tls)) => handshake(stream, "local", &tls, port, stop).await,
     }
 }
 
-async fn handshake<S>(stream: S, tls: &tls::ServerTls, port: Port, mut stop: Stop)
+async fn handshake<S>(stream: S, remote: &str, tls: &tls::ServerTls, port: Port, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -89,7 +92,7 @@ where
             let client = Client { common_name: accepted.common_name };
             serve(accepted.stream, client, port, stop).await;
         }
-        Err(error) => tracing::warn!(%error, port = port.name, "rejected a connection"),
+        Err(error) => tracing::warn!(remote, %error, port = port.name, "rejected a connection"),
     }
 }
 
