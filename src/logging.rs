@@ -77,10 +77,7 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), String> {
         .with_target("skiff_store", options.level)
         .with_target("skiff_raft", options.level)
         .with_target("skiff_kine_api", options.level)
-        .with_target(
-            "openraft",
-            openraft,
-        );
+        .with_target("openraft", openraft);
     let lines = Lines { json: options.json, outputs: Mutex::new(outputs) };
     tracing::subscriber::set_global_default(Registry::default().with(lines.with_filter(filter)))
         .map_err(|e| e.to_string())

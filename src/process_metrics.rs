@@ -26,7 +26,10 @@ pub(crate) fn export() -> prometheus::Result<()> {
 impl ProcessMetrics {
     fn new() -> prometheus::Result<ProcessMetrics> {
         Ok(ProcessMetrics {
-            cpu_seconds: Counter::new("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.")?,
+            cpu_seconds: Counter::new(
+                "process_cpu_seconds_total",
+                "Total user and system CPU time spent in seconds.",
+            )?,
             open_fds: Gauge::new("process_open_fds", "Number of open file descriptors.")?,
             max_fds: Gauge::new("process_max_fds", "Maximum number of open file descriptors.")?,
             virtual_bytes: Gauge::new("process_virtual_memory_bytes", "Virtual memory size in bytes.")?,

@@ -37,7 +37,7 @@ pub(crate) enum Effect {
     /// It is honoured.
     Applies,
     /// Accepted with a warning: nothing here corresponds to it. Why.
-    NoEffect(&'static str),
+    Ignored(&'static str),
     /// Refused when set to anything but its default: to ignore it would be
     /// unsafe. Why.
     Refused(&'static str),

@@ -47,7 +47,7 @@ variable (--data-dir is ETCD_DATA_DIR; a flag wins) and a key of the file.
 fn sentence(flag: &Flag) -> String {
     let mut text = flag.help.to_owned();
     match flag.effect {
-        Effect::NoEffect(why) if why != flag.help => text.push_str(&format!(" No effect: {why}.")),
+        Effect::Ignored(why) if why != flag.help => text.push_str(&format!(" No effect: {why}.")),
         Effect::Refused(why) => text.push_str(&format!(" Refused: {why}.")),
         _ => {}
     }

@@ -182,7 +182,7 @@ impl Settings {
             let Some(text) = self.values.get(flag.name) else { continue };
             match flag.effect {
                 Effect::Applies => {}
-                Effect::NoEffect(why) => {
+                Effect::Ignored(why) => {
                     self.warnings.push(format!("--{} has no effect: {why}", flag.name));
                 }
                 Effect::Refused(_) if text == flag.default => {}

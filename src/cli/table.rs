@@ -23,15 +23,7 @@ const fn on(group: Group, name: &'static str, kind: Kind, default: &'static str,
 
 /// Builds a flag that is accepted without effect.
 const fn off(name: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Flag {
-    Flag {
-        name,
-        kind,
-        default,
-        group: Group::Compatibility,
-        help: why,
-        effect: Effect::NoEffect(why),
-        ..BASE
-    }
+    Flag { name, kind, default, group: Group::Compatibility, help: why, effect: Effect::Ignored(why), ..BASE }
 }
 
 impl Flag {
@@ -48,7 +40,7 @@ impl Flag {
     }
 
     const fn ignored(self, why: &'static str) -> Flag {
-        Flag { effect: Effect::NoEffect(why), ..self }
+        Flag { effect: Effect::Ignored(why), ..self }
     }
 }
 
