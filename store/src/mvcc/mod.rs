@@ -39,7 +39,7 @@ use prost::Message;
 
 use crate::api::{Read, ReadReply, WriteReply};
 use crate::engine::{Batch, Cf, Engine};
-use crate::error::{ApiError, Error, Result};
+use crate::error::{Error, Result};
 use crate::mvcc::compaction::Compaction;
 use crate::mvcc::evaluate::Evaluator;
 use crate::mvcc::read::Chunks;
@@ -270,7 +270,6 @@ impl Mvcc {
     /// `LeaseTimeToLive` answers the stored time: whoever keeps time replaces it.
     pub fn read(&self, read: &Read) -> Result<ReadReply> {
         let view = self.shared.view();
-        refuse_corrupt(&view, read)?;
         Ok(match read {
             Read::Range(request) => ReadReply::Range(read::range(&view, request)?),
             Read::Txn(request) => ReadReply::Txn(evaluate::read_txn((*view).clone(), request)?),
@@ -291,7 +290,6 @@ impl Mvcc {
         chunk_bytes: usize,
     ) -> Result<Box<dyn Iterator<Item = Result<pb::RangeResponse>> + Send>> {
         let view = self.shared.view();
-        refuse_corrupt(&view, &Read::Range(pb::RangeRequest::default()))?;
         Ok(Box::new(Chunks::new((*view).clone(), request, chunk_bytes)?))
     }
 
@@ -458,17 +456,6 @@ fn check_format(engine: &dyn Engine) -> Result<()> {
             engine.write(batch)
         }
     }
-}
-
-/// A store whose members disagree answers no reads of keys.
-fn refuse_corrupt(view: &View, read: &Read) -> Result<()> {
-    let corrupt = pb::AlarmType::Corrupt as i32;
-    if matches!(read, Read::Range(_) | Read::Txn(_))
-        && view.state.stored.alarms.iter().any(|alarm| alarm.alarm == corrupt)
-    {
-        return Err(ApiError::Corrupt.into());
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::mvcc::range::{self, KeyRange, Order};
 use crate::mvcc::state::{Key, Meta};
 use crate::mvcc::view::{Fetcher, Picked, View};
 use crate::pb::etcdserverpb as pb;
+use crate::pb::etcdserverpb::range_request::SortOrder;
 use crate::pb::mvccpb::KeyValue;
 
 /// A header that holds the revision only; the server fills in the ids.
@@ -30,14 +31,19 @@ pub(crate) fn range(view: &View, request: &pb::RangeRequest) -> Result<pb::Range
     let order = Order::of(request);
     let filtered = range::has_filters(request);
     // With an order or a filter the whole range has to be looked at; without,
-    // no more keys than are returned.
-    let look_at = if order.is_some() || filtered { usize::MAX } else { limit.unwrap_or(usize::MAX) };
+    // no more keys than are returned. A target without an order sorts only
+    // what a limit lets through, and one more: so does etcd.
+    let whole = filtered || (order.is_some() && request.sort_order != SortOrder::None as i32);
+    let look_at = match limit {
+        Some(limit) if !whole => limit.saturating_add(usize::from(order.is_some())),
+        _ => usize::MAX,
+    };
     let Picked { mut keys, count } = view.pick(&keys, revision, look_at)?;
     response.count = count as i64;
     if filtered {
         keys.retain(|(_, meta)| range::passes_filters(request, meta));
     }
-    let available = if order.is_some() || filtered { keys.len() } else { count };
+    let available = if whole { keys.len() } else { count };
     response.more = limit.is_some_and(|limit| available > limit);
     response.kvs = ordered_pairs(view, keys, order, limit.unwrap_or(usize::MAX), request.keys_only)?;
     Ok(response)

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::mem::MemEngine;
+use crate::error::ApiError;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::pb::etcdserverpb::request_op::Request;
 use crate::pb::mvccpb::KeyValue;
@@ -84,6 +85,14 @@ impl Model {
                 && (request.max_create_revision == 0 || kv.create_revision <= request.max_create_revision)
                 && (request.min_create_revision == 0 || kv.create_revision >= request.min_create_revision)
         });
+        let mut more = request.limit > 0 && kvs.len() as i64 > request.limit;
+        let filtered = request.max_mod_revision != 0
+            || request.min_mod_revision != 0
+            || request.max_create_revision != 0
+            || request.min_create_revision != 0;
+        if more && request.sort_order == 0 && !filtered {
+            kvs.truncate(request.limit as usize + 1);
+        }
         let descending = request.sort_order == SortOrder::Descend as i32;
         kvs.sort_by(|a, b| {
             let ordering = match SortTarget::try_from(request.sort_target).unwrap() {
@@ -95,7 +104,7 @@ impl Model {
             };
             if descending { ordering.reverse() } else { ordering }
         });
-        let more = request.limit > 0 && kvs.len() as i64 > request.limit;
+        more &= kvs.len() as i64 > request.limit;
         if more {
             kvs.truncate(request.limit as usize);
         }
