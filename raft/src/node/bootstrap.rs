@@ -50,7 +50,11 @@ pub(super) async fn bootstrap(config: &NodeConfig, peers: &dyn PeerClient) -> Re
         )));
     }
     let bootstrap = match config.initial_state {
-        InitialState::New => new(config)?,
+        InitialState::New => {
+            let bootstrap = new(config)?;
+            refuse_second_life(config, peers, bootstrap.metadata.member_id).await?;
+            bootstrap
+        }
         InitialState::Existing => existing(config, peers).await?,
     };
     bootstrap.metadata.save(&dir)?;
@@ -83,6 +87,27 @@ fn new(config: &NodeConfig) -> Result<Bootstrap> {
         removed: Default::default(),
     };
     Ok(Bootstrap { metadata, initial: Some(members) })
+}
+
+/// Refuses to begin anew as a member the others know as started: an id stands
+/// for one log, and a member that lost its log could take back what it has
+/// promised. As in etcd, the member must be removed and added again.
+async fn refuse_second_life(config: &NodeConfig, peers: &dyn PeerClient, own: u64) -> Result<()> {
+    let others = config.initial_cluster.iter().filter(|(name, _)| *name != config.name);
+    let asked = others.flat_map(|(_, urls)| urls).map(|url| {
+        let ask = Ask::ClusterInfo(ClusterInfo { linearizable: false });
+        peers.call_url(url, Request { ask: Some(ask) }, PATIENCE)
+    });
+    for reply in futures::future::join_all(asked).await {
+        let Ok(Some(Answer::ClusterInfo(info))) = reply.map(|reply| reply.answer) else { continue };
+        if info.removed.contains(&own) {
+            return Err(Error::Other("the member has been permanently removed from the cluster".into()));
+        }
+        if info.members.iter().any(|member| member.id == own && !member.name.is_empty()) {
+            return Err(Error::Other(format!("member {own:x} has already been bootstrapped")));
+        }
+    }
+    Ok(())
 }
 
 async fn existing(config: &NodeConfig, peers: &dyn PeerClient) -> Result<Bootstrap> {

@@ -156,6 +156,16 @@ impl Cluster {
         member.engines = Arc::new(Mutex::new(crashed));
     }
 
+    /// Takes everything from the disks of a stopped member.
+    pub(crate) fn wipe(&mut self, index: usize) {
+        let member = &mut self.members[index];
+        let dir = tempfile::tempdir().expect("a directory");
+        member.config.data_dir = dir.path().to_path_buf();
+        member._dir = dir;
+        member.disk = Some(SimDisk::new(index as u64 + 100));
+        member.engines = Engines::default();
+    }
+
     pub(crate) fn node(&self, index: usize) -> &Arc<Node> {
         self.members[index].node.as_ref().expect("running")
     }

@@ -39,7 +39,7 @@ async fn a_learner_joins_catches_up_and_is_promoted() {
     let learner = cluster.join().await;
     assert_eq!(cluster.node(learner).id(), added.id);
     until("the learner to catch up", || cluster.node(learner).status().revision >= 51).await;
-    assert!(cluster.node(learner).status().is_learner);
+    until("the learner to know what it is", || cluster.node(learner).status().is_learner).await;
     assert_eq!(get(cluster.node(learner), "k0", true).await.unwrap().as_deref(), Some("v"));
     let refused = get(cluster.node(learner), "k0", false).await;
     assert!(matches!(refused, Err(Error::Node(NodeError::NotSupportedForLearner))), "{refused:?}");
@@ -102,5 +102,18 @@ async fn a_removed_leader_steps_down_and_the_rest_goes_on() {
     let next = cluster.leader_other_than(Some(leader)).await;
     put(cluster.node(next), "k", "w").await.unwrap();
     assert_eq!(cluster.node(next).members(true).await.unwrap().len(), 2);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_that_lost_its_data_does_not_begin_anew() {
+    let mut cluster = Cluster::start(3).await;
+    cluster.published().await;
+    let leader = cluster.leader().await;
+    let lost = (leader + 1) % 3;
+    cluster.stop(lost).await;
+    cluster.wipe(lost);
+    let error = cluster.try_boot(lost).await.err().expect("refused");
+    assert!(error.to_string().contains("already been bootstrapped"), "{error}");
     cluster.end().await;
 }
