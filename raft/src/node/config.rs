@@ -6,6 +6,7 @@ use std::time::Duration;
 use openraft::{Config, SnapshotPolicy};
 use skiff_store::error::{Error, Result};
 use skiff_store::mvcc::MvccConfig;
+use skiff_store::pb::etcdserverpb as pb;
 
 /// Whether the cluster is new or has members already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +49,10 @@ pub struct NodeConfig {
     pub flush_bytes: u64,
     /// Time between two flushes while anything changes.
     pub flush_interval: Duration,
+    /// Size of a file of the log, which is written with zeros before its use.
+    pub log_segment_bytes: u64,
+    /// Bytes of recent log entries kept in memory for peers.
+    pub log_cache_bytes: usize,
     /// Bytes the log may occupy on disk because a peer is down. openraft keeps
     /// a leader's log from where a lagging peer stands; beyond this another
     /// member takes over, which has purged its own, and the peer gets a
@@ -92,6 +97,8 @@ impl Default for NodeConfig {
             catchup_entries: 5000,
             flush_bytes: 64 << 20,
             flush_interval: Duration::from_secs(300),
+            log_segment_bytes: 64 << 20,
+            log_cache_bytes: 64 << 20,
             log_limit_bytes: 2 << 30,
             quota_bytes: 0,
             max_learners: 1,
@@ -108,6 +115,16 @@ impl Default for NodeConfig {
 }
 
 impl NodeConfig {
+    /// What the member `id` publishes of itself.
+    pub(crate) fn attributes(&self, id: u64) -> pb::Member {
+        pb::Member {
+            id,
+            name: self.name.clone(),
+            client_ur_ls: self.advertise_client_urls.clone(),
+            ..Default::default()
+        }
+    }
+
     /// How long a request may take: etcd's rule.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.election_timeout

@@ -132,7 +132,10 @@ impl Core {
 
     /// All members in etcd's words, ordered by id.
     pub(crate) fn members(&self) -> Vec<pb::Member> {
-        members(&self.membership(), &self.shared.mvcc.member_attributes())
+        let mut attributes = self.shared.mvcc.member_attributes();
+        // Its own are known before they are published.
+        attributes.entry(self.member_id).or_insert_with(|| self.config.attributes(self.member_id));
+        members(&self.membership(), &attributes)
     }
 
     /// etcd's word for a request that ran out of time.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message;
 use skiff_store::error::{ApiError, Result};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::skiff::v1::{Command, command::Op};
@@ -12,6 +11,8 @@ use super::core::Core;
 
 /// What a pair takes beside its key and value.
 const PAIR_OVERHEAD: i64 = 256;
+/// What a lease takes.
+const LEASE_OVERHEAD: i64 = 64;
 /// How often the disk is looked at.
 const DISK_TICK: Duration = Duration::from_secs(1);
 /// The alarm raised by the disk ends once this many times the reserve is free.
@@ -38,8 +39,8 @@ pub(crate) async fn check(core: &Arc<Core>, op: &Op) -> Result<()> {
 /// Bytes a command may add; `None` for one that takes no space.
 fn cost(op: &Op) -> Option<i64> {
     match op {
-        Op::Put(request) => Some(PAIR_OVERHEAD + request.encoded_len() as i64),
-        Op::LeaseGrant(_) => Some(PAIR_OVERHEAD),
+        Op::Put(request) => Some(put_cost(request)),
+        Op::LeaseGrant(_) => Some(LEASE_OVERHEAD),
         Op::Txn(request) => {
             let (success, failure) = (ops_cost(&request.success), ops_cost(&request.failure));
             (success + failure > 0).then(|| success.max(failure))
@@ -48,12 +49,16 @@ fn cost(op: &Op) -> Option<i64> {
     }
 }
 
+fn put_cost(request: &pb::PutRequest) -> i64 {
+    PAIR_OVERHEAD + (request.key.len() + request.value.len()) as i64
+}
+
+/// As etcd, without the puts of nested transactions.
 fn ops_cost(ops: &[pb::RequestOp]) -> i64 {
     use pb::request_op::Request;
     ops.iter()
         .map(|op| match &op.request {
-            Some(Request::RequestPut(request)) => PAIR_OVERHEAD + request.encoded_len() as i64,
-            Some(Request::RequestTxn(txn)) => ops_cost(&txn.success).max(ops_cost(&txn.failure)),
+            Some(Request::RequestPut(request)) => put_cost(request),
             _ => 0,
         })
         .sum()

@@ -78,6 +78,8 @@ impl Node {
         let member_dir = config.data_dir.join("member");
         let mut wal_options = WalOptions::new(member_dir.join("wal"));
         wal_options.slow_sync = Duration::from_secs(1);
+        wal_options.segment_bytes = config.log_segment_bytes;
+        wal_options.cache_bytes = config.log_cache_bytes;
         let (state, wal) = {
             let (root, engines) = (member_dir.join("state"), parts.engines.clone());
             let (mvcc_config, disk) = (config.mvcc.clone(), parts.disk.clone());

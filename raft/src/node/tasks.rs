@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant, ServerState};
-use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::skiff::v1::{Command, command::Op};
 use tokio::time::MissedTickBehavior;
 
@@ -168,15 +167,12 @@ pub(crate) async fn ask_if_removed(core: Arc<Core>) {
 
 /// Publishes this member's name and client URLs until they are in the state.
 pub(crate) async fn publish(core: Arc<Core>) {
-    let own = pb::Member {
-        id: core.member_id,
-        name: core.config.name.clone(),
-        client_ur_ls: core.config.advertise_client_urls.clone(),
-        ..Default::default()
-    };
+    let own = core.config.attributes(core.member_id);
     loop {
         let known = core.shared.mvcc.member_attributes().remove(&core.member_id);
-        let same = |m: pb::Member| m.name == own.name && m.client_ur_ls == own.client_ur_ls;
+        let same = |m: skiff_store::pb::etcdserverpb::Member| {
+            m.name == own.name && m.client_ur_ls == own.client_ur_ls
+        };
         if known.is_some_and(same) {
             return;
         }

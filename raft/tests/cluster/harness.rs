@@ -84,6 +84,9 @@ impl Cluster {
             // A busy machine must not look like a lost leader.
             heartbeat_interval: Duration::from_millis(100),
             election_timeout: Duration::from_millis(2000),
+            // Many members share the memory of one process.
+            log_segment_bytes: 4 << 20,
+            log_cache_bytes: 1 << 20,
             ..Default::default()
         };
         (self.tune)(&mut config);
