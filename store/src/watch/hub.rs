@@ -104,15 +104,18 @@ impl Ready {
         }
     }
 
-    /// Takes the first watcher and says whether others wait; `None` if there
-    /// is none, or once closed.
-    pub(super) fn pop(&self, wait: bool) -> Option<(Arc<Cell>, bool)> {
+    /// Takes the first watcher; `None` if there is none, or once closed.
+    pub(super) fn pop(&self, wait: bool) -> Option<Arc<Cell>> {
         let mut queue = self.queue.lock();
         while queue.0.is_empty() && !queue.1 && wait {
             self.filled.wait(&mut queue);
         }
-        let cell = queue.0.pop_front()?;
-        Some((cell, !queue.0.is_empty()))
+        queue.0.pop_front()
+    }
+
+    /// True if no watcher waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.lock().0.is_empty()
     }
 
     fn close(&self) {

@@ -17,6 +17,7 @@ mod interval;
 mod matcher;
 mod metrics;
 mod range;
+mod recent;
 mod ring;
 #[cfg(test)]
 mod tests;

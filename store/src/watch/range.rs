@@ -46,7 +46,8 @@ impl KeyRange {
         }
     }
 
-    /// True if `key` is in the range.
+    /// True if `key` is in the range. What tests compare the index with.
+    #[cfg(test)]
     pub(super) fn contains(&self, key: &[u8]) -> bool {
         match self {
             KeyRange::One(one) => one == key,

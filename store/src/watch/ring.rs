@@ -48,10 +48,15 @@ impl Ring {
         *self = Self::new(self.max_bytes, revision);
     }
 
+    /// True if the ring has all events from a revision on.
+    pub(super) fn covers(&self, from: i64) -> bool {
+        from > self.floor
+    }
+
     /// The chunks from `from` on, at most `max` of them; `None` if the ring no
     /// longer has all events from there on.
     pub(super) fn read(&self, from: i64, max: usize) -> Option<Vec<Arc<Chunk>>> {
-        if from <= self.floor {
+        if !self.covers(from) {
             return None;
         }
         let start = self.chunks.partition_point(|chunk| chunk.last < from);
