@@ -112,13 +112,19 @@ async fn other_clusters_other_members_and_removed_members_are_refused() {
     let ask = async |cluster_id, member_id, target| {
         let transport = Transport::new(TransportConfig { cluster_id, member_id, ..config() });
         match transport.call(target, &urls, read_index(), DEADLINE).await {
-            Err(CallError::Refused(text)) => text,
+            Err(error @ (CallError::Refused(_) | CallError::Removed)) => error.to_string(),
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(ask(0xc2, ASKER, ANSWERER).await, "request cluster ID mismatch (got c2 want c1)");
-    assert_eq!(ask(CLUSTER, ASKER, 0xb3).await, "request target member ID mismatch (got b3 want b2)");
-    assert!(ask(CLUSTER, 0xdead, ANSWERER).await.contains("permanently removed from the cluster"));
+    assert_eq!(
+        ask(0xc2, ASKER, ANSWERER).await,
+        "peer refused: request cluster ID mismatch (got c2 want c1)"
+    );
+    assert_eq!(
+        ask(CLUSTER, ASKER, 0xb3).await,
+        "peer refused: request target member ID mismatch (got b3 want b2)"
+    );
+    assert!(ask(CLUSTER, 0xdead, ANSWERER).await.contains("was removed from the cluster"));
 }
 
 #[tokio::test]
