@@ -39,6 +39,10 @@ use crate::snapshot::WeakSnapshotDir;
 pub struct Node {
     core: Arc<Core>,
     heavy_reads: store::HeavyReads,
+    /// The last entry of the log when this member started.
+    tail: Option<crate::types::LogId>,
+    /// Set once the state is as new as it was before the start.
+    recovered: tokio::sync::OnceCell<()>,
     /// The snapshot being received, if any.
     receiving: parking_lot::Mutex<WeakSnapshotDir>,
 }

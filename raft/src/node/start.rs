@@ -25,7 +25,7 @@ use crate::metrics::METRICS;
 use crate::peer::PeerClient;
 use crate::snapshot::SnapshotDir;
 use crate::state::{Applier, EngineFactory, Shared, StateDir, StateMachine};
-use crate::types::{MemberNode, TypeConfig};
+use crate::types::{MemberNode, TypeConfig, log_id};
 use crate::wal::{Health, Wal, WalOptions};
 
 /// Large reads at a time; more wait.
@@ -109,6 +109,7 @@ impl Node {
         });
         drop(weak);
         let health = wal.health();
+        let tail = wal.last().map(|id| log_id(id.term, id.index));
         let log = LogStore::new(wal.clone());
         let (network, peers) = connect(cluster_id, member_id);
         let raft = openraft::Raft::new(member_id, raft_config, network, log, machine.clone())
@@ -145,6 +146,8 @@ impl Node {
             initialize(&core, members).await?;
         }
         Ok(Arc::new(Node {
+            tail,
+            recovered: Default::default(),
             core,
             heavy_reads: Arc::new(Semaphore::new(HEAVY_READS)),
             receiving: Default::default(),

@@ -42,6 +42,8 @@ impl Store for Node {
         }
         if needs_barrier(&read) {
             core.reads.barrier(core).await?;
+        } else {
+            self.recovered().await?;
         }
         if is_cheap(&read) {
             return core.shared.mvcc.read(&read);
@@ -57,7 +59,9 @@ impl Store for Node {
         if core.is_learner() && !request.serializable {
             return Err(NodeError::NotSupportedForLearner.into());
         }
-        if !request.serializable {
+        if request.serializable {
+            self.recovered().await?;
+        } else {
             core.reads.barrier(core).await?;
         }
         let mvcc = core.shared.mvcc.clone();
@@ -150,6 +154,19 @@ impl Store for Node {
     async fn defragment(&self) -> Result<()> {
         let mvcc = self.core.shared.mvcc.clone();
         blocking(move || mvcc.reclaim()).await
+    }
+}
+
+impl Node {
+    /// Holds reads of this member's own state until it is as new as before the
+    /// restart: such a read may be old, but never goes back.
+    async fn recovered(&self) -> Result<()> {
+        let Some(tail) = self.tail else { return Ok(()) };
+        let wait = self.recovered.get_or_init(|| self.core.shared.wait_recovered(tail));
+        match tokio::time::timeout(self.core.config.request_timeout(), wait).await {
+            Ok(_) => self.core.check_running(),
+            Err(_) => Err(self.core.timeout_error().into()),
+        }
     }
 }
 

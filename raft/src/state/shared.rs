@@ -67,6 +67,16 @@ impl Shared {
         let _ = applied.wait_for(|at| at.is_some_and(|at| at.index >= index)).await;
     }
 
+    /// Waits until this member's state holds everything it ever applied before
+    /// it was started, given the last entry its log held then: what is
+    /// committed is only known again once the log goes on. An entry of a later
+    /// term settles it too, for it comes after all that was committed before.
+    pub async fn wait_recovered(&self, tail: LogId) {
+        let mut applied = self.applied.subscribe();
+        // The sender lives as long as self: the wait cannot fail.
+        let _ = applied.wait_for(|at| at.is_some_and(|at| covers(at, tail))).await;
+    }
+
     /// The last applied membership.
     pub fn membership(&self) -> Arc<StoredMembership> {
         self.membership.borrow().clone()
@@ -113,5 +123,26 @@ impl Shared {
             self.unflushed.store(0, Ordering::Relaxed);
             self.flush.notify_one();
         }
+    }
+}
+
+/// True where a state at `applied` holds all that was committed in a log that
+/// ended with `tail`.
+fn covers(applied: LogId, tail: LogId) -> bool {
+    applied.index >= tail.index || applied.committed_leader_id().term > tail.committed_leader_id().term
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+    use crate::types::log_id;
+
+    #[test]
+    fn a_later_term_or_the_whole_log_covers_what_was_committed() {
+        let tail = log_id(3, 10);
+        assert!(!covers(log_id(3, 9), tail));
+        assert!(covers(log_id(3, 10), tail));
+        // The tail was never committed: a new leader's log replaced it.
+        assert!(covers(log_id(4, 8), tail));
     }
 }
