@@ -27,7 +27,6 @@ need libclang-dev have_libclang
 need libclang-dev have_clang_headers
 if [ "${1:-build}" = test ]; then
     need etcd-client command -v etcdctl
-    need openssl command -v openssl
     need python3 command -v python3
     need python3-pip python3 -m pip --version
 fi

@@ -40,7 +40,7 @@ log="$DIR/build.log"
 rm -rf "$work"
 cores="$(nproc)"
 say "compiling RocksDB ($(rocksdb_version)), once: later builds reuse $LIB"
-say "this takes about $((30 / cores + 2)) minutes on this machine's $cores cores (30 CPU-minutes); log: $log"
+say "this takes about $((27 / cores + 1)) minutes on this machine's $cores cores (27 CPU-minutes); log: $log"
 
 # Without the variables, or the crate would look for a library to link.
 env -u ROCKSDB_LIB_DIR -u ROCKSDB_STATIC CARGO_TARGET_DIR="$work" \
