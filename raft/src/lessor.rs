@@ -308,10 +308,10 @@ fn plan_checkpoint(
     }
 }
 
-/// `now + span`, for spans of centuries too.
+/// `now + span`, for spans of centuries too: the longest TTL is 285 years.
 fn saturating(now: Instant, span: Duration) -> Instant {
-    const FAR: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
-    now + span.min(FAR)
+    const FAR: Duration = Duration::from_secs(10_000_000_000);
+    now.checked_add(span.min(FAR)).unwrap_or(now + CHECKPOINT_INTERVAL)
 }
 
 #[cfg(test)]

@@ -49,6 +49,8 @@ pub(crate) struct Core {
     /// When this member last heard of its leader, in ms since `started`.
     pub(crate) heard: AtomicU64,
     pub(crate) started: tokio::time::Instant,
+    /// This member's attributes are in the state.
+    pub(crate) published: watch::Sender<bool>,
     /// Serializes membership changes proposed here.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) ended: watch::Sender<Option<End>>,

@@ -63,6 +63,14 @@ impl Node {
         &self.core.config.advertise_peer_urls
     }
 
+    /// Waits until this member's name and client URLs are in the replicated
+    /// state: a leader is known and has taken a write. Also ends when the node
+    /// does.
+    pub async fn published(&self) {
+        let mut published = self.core.published.subscribe();
+        let _ = self.core.until_stop(published.wait_for(|published| *published)).await;
+    }
+
     /// Tells when and why the node has ended.
     pub fn ended(&self) -> watch::Receiver<Option<End>> {
         self.core.ended.subscribe()

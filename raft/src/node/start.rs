@@ -137,6 +137,7 @@ impl Node {
             term: Default::default(),
             learner: AtomicBool::new(false),
             heard: Default::default(),
+            published: watch::Sender::new(false),
             changing: Default::default(),
             ended: watch::Sender::new(None),
             config,

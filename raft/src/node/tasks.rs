@@ -168,23 +168,31 @@ pub(crate) async fn ask_if_removed(core: Arc<Core>) {
 /// Publishes this member's name and client URLs until they are in the state.
 pub(crate) async fn publish(core: Arc<Core>) {
     let own = core.config.attributes(core.member_id);
+    let mut leader = core.watch_leader();
     loop {
         let known = core.shared.mvcc.member_attributes().remove(&core.member_id);
         let same = |m: skiff_store::pb::etcdserverpb::Member| {
             m.name == own.name && m.client_ur_ls == own.client_ur_ls
         };
         if known.is_some_and(same) {
+            core.published.send_replace(true);
             return;
         }
         let member = core.membership().get_node(&core.member_id).is_some();
         if member && core.leader() != 0 {
             let command = Command { op: Some(Op::MemberPublish(own.clone())) };
             match core.execute(command).await {
-                Ok(_) => return tracing::info!("published this member's attributes to the cluster"),
+                Ok(_) => {
+                    tracing::info!("published this member's attributes to the cluster");
+                    core.published.send_replace(true);
+                    return;
+                }
                 Err(error) => tracing::debug!(%error, "cannot publish yet"),
             }
         }
-        if core.until_stop(tokio::time::sleep(PUBLISH_PAUSE)).await.is_none() {
+        // A new leader is told at once.
+        let pause = tokio::time::timeout(PUBLISH_PAUSE, leader.changed());
+        if core.until_stop(pause).await.is_none() {
             return;
         }
     }
