@@ -152,7 +152,10 @@ fn guard(router: Router, allowed: Option<AllowedHosts>) -> Router {
 
 /// Reports the member ready, then waits for a signal or its end.
 async fn watch_over(config: &Config, member: &Member, signals: &mut process::Signals) -> Result<(), String> {
-    let ready = ready(member.store());
+    let ready = async {
+        member.published().await;
+        ready(member.store()).await;
+    };
     tokio::pin!(ready);
     let mut reported = false;
     loop {

@@ -65,6 +65,11 @@ impl Member {
         transport::router(self.node.clone(), &TransportOptions::default())
     }
 
+    /// Waits until the other members know this one's name and client URLs.
+    pub(super) async fn published(&self) {
+        self.node.published().await;
+    }
+
     /// Waits until the member has ended by itself.
     pub(super) async fn ended(&self) -> Result<(), String> {
         let mut ended = self.node.ended();
