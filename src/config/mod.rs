@@ -351,10 +351,21 @@ fn positive_size(settings: &Settings, flag: &str) -> Result<usize, String> {
     positive(settings, flag).and_then(|n| usize::try_from(n).map_err(|_| format!("--{flag} is too large")))
 }
 
+/// Largest client request that can be asked for: a log entry holds at least one
+/// request and is at most 16 MiB.
+const MAX_REQUEST_BYTES: usize = 12 << 20;
+
 fn limits(settings: &Settings) -> Result<Limits, String> {
+    let max_request_bytes = positive_size(settings, "max-request-bytes")?;
+    if max_request_bytes > MAX_REQUEST_BYTES {
+        return Err(format!(
+            "--max-request-bytes is {max_request_bytes}, above the {MAX_REQUEST_BYTES} that one entry of the \
+             log can hold"
+        ));
+    }
     Ok(Limits {
         quota_bytes: settings.int("quota-backend-bytes"),
-        max_request_bytes: positive_size(settings, "max-request-bytes")?,
+        max_request_bytes,
         max_txn_ops: positive_size(settings, "max-txn-ops")?,
         max_learners: positive_size(settings, "max-learners")?,
         compaction_batch: positive_size(settings, "compaction-batch-limit")?,

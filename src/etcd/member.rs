@@ -135,7 +135,11 @@ fn node_config(config: &Config) -> NodeConfig {
         strict_reconfig: config.strict_reconfig,
         slow_apply: config.warn_apply,
         compaction_pause: config.limits.compaction_sleep,
-        mvcc: MvccConfig { compaction_batch: config.limits.compaction_batch, ..MvccConfig::default() },
+        mvcc: MvccConfig {
+            compaction_batch: config.limits.compaction_batch,
+            index_file: Some(config.data_dir.join("member").join("index")),
+            ..MvccConfig::default()
+        },
         ..NodeConfig::default()
     }
 }
