@@ -5,7 +5,7 @@
 //!
 //! # Writing
 //!
-//! Callers change the [`view`] and queue a record under one lock; that is all a
+//! Callers change the view and queue a record under one lock; that is all a
 //! write costs them. One thread takes whatever is queued, encodes it as one
 //! batch, writes it with one call and syncs it with one fdatasync (group
 //! commit), then calls the callbacks in the order of the writes. What comes

@@ -85,7 +85,7 @@ impl Compaction {
         let mut looked_at = 0;
         let mut last = self.stored.done_through;
         while events.valid() {
-            let revision = keys::event_revision(events.key())?;
+            let (revision, sub) = keys::event_place(events.key())?;
             if revision > target {
                 break;
             }
@@ -99,10 +99,10 @@ impl Compaction {
             if revision < target {
                 step.bytes += (keys::EVENT_KEY_LEN + 1 + key.len()) as i64;
                 if events.value()[0] == EVENT_DELETE {
-                    step.remove(keys::version_key(&key, revision), 0);
+                    step.remove(keys::version_key(&key, revision, sub), 0);
                 }
             }
-            if let Some((row, len)) = replaced_version(versions.as_mut(), &key, revision)? {
+            if let Some((row, len)) = replaced_version(versions.as_mut(), &key, (revision, sub), target)? {
                 step.remove(row, len);
             }
             events.next()?;
@@ -123,11 +123,20 @@ impl Step {
 fn replaced_version(
     versions: &mut dyn crate::engine::Cursor,
     key: &[u8],
-    revision: i64,
+    (revision, sub): (i64, u32),
+    target: i64,
 ) -> Result<Option<(Bytes, usize)>> {
-    let from = keys::version_key(key, revision - 1);
+    let from = match sub.checked_sub(1) {
+        Some(before) => keys::version_key(key, revision, before),
+        None => keys::version_key(key, revision - 1, u32::MAX),
+    };
     versions.seek(&from)?;
-    if !versions.valid() || !versions.key().starts_with(&from[..from.len() - 8]) {
+    if !versions.valid() || !versions.key().starts_with(&from[..from.len() - keys::REVISION_LEN]) {
+        return Ok(None);
+    }
+    // A tombstone goes with its own change. A version that was replaced in the
+    // target revision itself is an event that can still be watched.
+    if versions.value().is_empty() || keys::split(versions.key())?.1 == target {
         return Ok(None);
     }
     Ok(Some((Bytes::copy_from_slice(versions.key()), versions.value().len())))

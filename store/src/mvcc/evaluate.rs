@@ -198,6 +198,7 @@ impl Evaluator {
             mod_revision: revision,
             version: previous.map_or(1, |meta| meta.version + 1),
             lease,
+            sub: self.changes,
         };
         let kv = KeyValue { value, key: key.clone(), ..meta.to_kv(&[]) };
         let index_key = Key::from(&key[..]);
@@ -223,7 +224,7 @@ impl Evaluator {
     /// Adds the rows of one change.
     fn record(&mut self, key: Key, kind: u8, version: Bytes) {
         let revision = self.write_revision();
-        let row = keys::version_key(&key, revision);
+        let row = keys::version_key(&key, revision, self.changes);
         let mut event = BytesMut::with_capacity(1 + key.len());
         event.put_u8(kind);
         event.put_slice(&key);

@@ -58,7 +58,7 @@ fn read_events(view: &View, range: &KeyRange, from: i64, max_bytes: usize) -> Re
     cursor.seek(&keys::event_key(from.max(0), 0))?;
     let (mut looked_at, mut bytes, mut last) = (0, 0, 0);
     while cursor.valid() {
-        let revision = keys::event_revision(cursor.key())?;
+        let (revision, sub) = keys::event_place(cursor.key())?;
         if revision > last && last > 0 && (bytes >= max_bytes || looked_at >= MAX_CHANGES) {
             page.through = last;
             break;
@@ -67,7 +67,7 @@ fn read_events(view: &View, range: &KeyRange, from: i64, max_bytes: usize) -> Re
         last = revision;
         let key = event_user_key(cursor.as_ref())?;
         if range.contains(key) {
-            let event = event(view, key, revision, cursor.value()[0] == EVENT_PUT)?;
+            let event = event(view, key, (revision, sub), cursor.value()[0] == EVENT_PUT)?;
             bytes += prost::Message::encoded_len(&event);
             page.events.push(event);
         }
@@ -76,12 +76,12 @@ fn read_events(view: &View, range: &KeyRange, from: i64, max_bytes: usize) -> Re
     Ok(page)
 }
 
-fn event(view: &View, key: &[u8], revision: i64, put: bool) -> Result<Event> {
+fn event(view: &View, key: &[u8], (revision, sub): (i64, u32), put: bool) -> Result<Event> {
     if !put {
         let kv = KeyValue { key: Bytes::copy_from_slice(key), mod_revision: revision, ..Default::default() };
         return Ok(Event { r#type: EventType::Delete as i32, kv: Some(kv), prev_kv: None });
     }
-    let row = keys::version_key(key, revision);
+    let row = keys::version_key(key, revision, sub);
     let value = view.snapshot.get(Cf::Kv, &row)?.filter(|value| !value.is_empty()).ok_or_else(|| {
         Error::Corruption(format!(
             "key {:?} at revision {revision} is in column family ev and not in kv",

@@ -10,7 +10,7 @@
 //! mark (4), keys (8), crc32c of the header so far (4); then blocks of length (4), crc32c (4), payload; a block
 //! of length 0 ends the file. A payload holds entries: bytes shared with the
 //! key before, length of the rest, the rest, create revision, mod revision,
-//! version, lease, all numbers as varints. The mark is a checksum of the
+//! version, lease, sub-revision, all numbers as varints. The mark is a checksum of the
 //! changes at the revision: a store with another history has another one.
 
 use std::fs::File;
@@ -94,7 +94,7 @@ fn put_entry(block: &mut Vec<u8>, before: &[u8], key: &[u8], meta: &Meta) {
     encode_varint(shared as u64, block);
     encode_varint((key.len() - shared) as u64, block);
     block.put_slice(&key[shared..]);
-    for number in [meta.create_revision, meta.mod_revision, meta.version, meta.lease] {
+    for number in [meta.create_revision, meta.mod_revision, meta.version, meta.lease, meta.sub.into()] {
         encode_varint(number as u64, block);
     }
 }
@@ -194,6 +194,7 @@ fn read_entries(mut block: &[u8], index: &mut Builder<Key, Meta>) -> io::Result<
             mod_revision: number()?,
             version: number()?,
             lease: number()?,
+            sub: u32::try_from(number()?).map_err(|_| damaged("a sub-revision is too large"))?,
         };
         index.push(Key::from(&key[..]), meta).map_err(|_| damaged("keys are out of order"))?;
         entries += 1;
@@ -212,7 +213,8 @@ fn mark(snapshot: &dyn Snapshot, revision: i64) -> Result<u32> {
     cursor.seek(&keys::event_key(revision, 0))?;
     while cursor.valid() && keys::event_revision(cursor.key())? == revision {
         crc = crc32c::crc32c_append(crc, cursor.value());
-        let version = keys::version_key(event_user_key(cursor.as_ref())?, revision);
+        let (_, sub) = keys::event_place(cursor.key())?;
+        let version = keys::version_key(event_user_key(cursor.as_ref())?, revision, sub);
         if let Some(version) = snapshot.get(Cf::Kv, &version)? {
             crc = crc32c::crc32c_append(crc, &version);
         }
@@ -226,7 +228,7 @@ fn replay(index: &mut Tree<Key, Meta>, snapshot: &dyn Snapshot, revision: i64) -
     let mut cursor = snapshot.cursor(Cf::Events, false);
     cursor.seek(&keys::event_key(revision + 1, 0))?;
     while cursor.valid() {
-        let at = keys::event_revision(cursor.key())?;
+        let at = keys::event_place(cursor.key())?;
         let key = event_user_key(cursor.as_ref())?;
         if cursor.value()[0] == EVENT_PUT {
             if let Some(meta) = meta_at(snapshot, key, at)? {
@@ -242,10 +244,10 @@ fn replay(index: &mut Tree<Key, Meta>, snapshot: &dyn Snapshot, revision: i64) -
 
 /// What the index would hold of a version; `None` if a later one has replaced
 /// it and it has been compacted.
-fn meta_at(snapshot: &dyn Snapshot, key: &[u8], revision: i64) -> Result<Option<Meta>> {
-    let row = keys::version_key(key, revision);
+fn meta_at(snapshot: &dyn Snapshot, key: &[u8], (revision, sub): (i64, u32)) -> Result<Option<Meta>> {
+    let row = keys::version_key(key, revision, sub);
     match snapshot.get(Cf::Kv, &row)? {
-        Some(value) => Ok(state::decode_version(&row, value)?.as_ref().map(Meta::from)),
+        Some(value) => Ok(state::decode_version(&row, value)?.map(|kv| Meta::of(&kv, sub))),
         None => Ok(None),
     }
 }

@@ -1,7 +1,8 @@
 //! Encodings of row keys. Persisted: frozen.
 //!
-//! `kv` rows: `escape(key) 0x00 0x01 !revision`, so that rows sort by user key
-//! and, within a key, newest first. `escape` doubles each zero byte as
+//! `kv` rows: `escape(key) 0x00 0x01 !revision !sub-revision`, so that rows sort
+//! by user key and, within a key, newest first. (Nested transactions can change
+//! a key twice in one revision.) `escape` doubles each zero byte as
 //! `0x00 0xff`; with the terminator `0x00 0x01` no encoded key is a prefix of
 //! another and byte order is the order of the user keys.
 //!
@@ -13,6 +14,9 @@ use crate::error::{Error, Result};
 
 const TERMINATOR: [u8; 2] = [0x00, 0x01];
 const ESCAPED_ZERO: [u8; 2] = [0x00, 0xff];
+
+/// Bytes of revision and sub-revision at the end of a row key.
+pub(crate) const REVISION_LEN: usize = 12;
 
 /// Bytes of an `ev` row key.
 pub(crate) const EVENT_KEY_LEN: usize = 12;
@@ -32,10 +36,11 @@ fn put_escaped(out: &mut BytesMut, key: &[u8]) {
 }
 
 /// The `kv` row key of a version.
-pub(crate) fn version_key(key: &[u8], revision: i64) -> Bytes {
-    let mut out = BytesMut::with_capacity(key.len() + 10);
+pub(crate) fn version_key(key: &[u8], revision: i64, sub: u32) -> Bytes {
+    let mut out = BytesMut::with_capacity(key.len() + 2 + REVISION_LEN);
     put_escaped(&mut out, key);
     out.put_u64(!(revision as u64));
+    out.put_u32(!sub);
     out.freeze()
 }
 
@@ -60,11 +65,17 @@ pub(crate) fn after_versions(row: &[u8]) -> Result<Bytes> {
 /// Splits a `kv` row key into its encoded user key (terminator included) and
 /// its revision.
 pub(crate) fn split(row: &[u8]) -> Result<(&[u8], i64)> {
-    let (key, revision) = row
-        .split_last_chunk::<8>()
-        .filter(|(key, _)| key.ends_with(&TERMINATOR))
+    split_whole(row).map(|(key, revision, _)| (key, revision))
+}
+
+/// As [`split`], with the sub-revision.
+pub(crate) fn split_whole(row: &[u8]) -> Result<(&[u8], i64, u32)> {
+    let (key, revision, sub) = row
+        .split_last_chunk::<4>()
+        .and_then(|(rest, sub)| rest.split_last_chunk::<8>().map(|(key, revision)| (key, revision, sub)))
+        .filter(|(key, ..)| key.ends_with(&TERMINATOR))
         .ok_or_else(|| Error::Corruption(format!("row key {row:02x?} in column family kv")))?;
-    Ok((key, !u64::from_be_bytes(*revision) as i64))
+    Ok((key, !u64::from_be_bytes(*revision) as i64, !u32::from_be_bytes(*sub)))
 }
 
 /// The `ev` row key of a change.
@@ -73,6 +84,12 @@ pub(crate) fn event_key(revision: i64, sub: u32) -> Bytes {
     out.put_u64(revision as u64);
     out.put_u32(sub);
     out.freeze()
+}
+
+/// The revision and sub-revision of an `ev` row key.
+pub(crate) fn event_place(row: &[u8]) -> Result<(i64, u32)> {
+    let revision = event_revision(row)?;
+    Ok((revision, row.last_chunk::<4>().map_or(0, |sub| u32::from_be_bytes(*sub))))
 }
 
 /// The revision of an `ev` row key.
@@ -100,20 +117,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_is_key_then_newest_first(a in key(), b in key(), ra in 0i64..1 << 40, rb in 0i64..1 << 40) {
-            let expected = a.cmp(&b).then(rb.cmp(&ra));
-            prop_assert_eq!(version_key(&a, ra).cmp(&version_key(&b, rb)), expected);
+        fn order_is_key_then_newest_first(
+            a in key(), b in key(), ra in 0i64..1 << 40, rb in 0i64..1 << 40, sa in any::<u32>(), sb in any::<u32>(),
+        ) {
+            let expected = a.cmp(&b).then(rb.cmp(&ra)).then(sb.cmp(&sa));
+            prop_assert_eq!(version_key(&a, ra, sa).cmp(&version_key(&b, rb, sb)), expected);
         }
 
         #[test]
-        fn bounds_enclose_all_versions(a in key(), b in key(), r in 0i64..i64::MAX) {
-            let row = version_key(&a, r);
+        fn bounds_enclose_all_versions(a in key(), b in key(), r in 0i64..i64::MAX, s in any::<u32>()) {
+            let row = version_key(&a, r, s);
             prop_assert!(first_version_key(&a) <= row);
             prop_assert!(row < after_versions(&row).unwrap());
             if a < b {
                 prop_assert!(after_versions(&row).unwrap() <= first_version_key(&b));
             }
-            prop_assert_eq!(split(&row).unwrap(), (&first_version_key(&a)[..], r));
+            prop_assert_eq!(split_whole(&row).unwrap(), (&first_version_key(&a)[..], r, s));
         }
     }
 

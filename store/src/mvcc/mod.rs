@@ -1,7 +1,7 @@
 //! The state machine: etcd's data model over an [`Engine`].
 //!
 //! One applier calls [`Mvcc::apply`]; any number of readers call the rest and
-//! never wait for it: they work on the last published [`view::View`], a
+//! never wait for it: they work on the last published view, a
 //! persistent copy of the in-memory state with an engine snapshot beside it.
 //! A third thread compacts.
 //!

@@ -64,7 +64,7 @@ fn ordered_pairs(
     };
     if order.by_value() {
         let mut pairs = view.fetch_all(&keys)?;
-        order.sort(&mut pairs, |kv| Meta::from(kv), |kv| kv.value.clone());
+        order.sort(&mut pairs, |kv| Meta::of(kv, 0), |kv| kv.value.clone());
         pairs.truncate(limit);
         if keys_only {
             pairs.iter_mut().for_each(|kv| kv.value = Bytes::new());

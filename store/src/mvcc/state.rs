@@ -29,6 +29,8 @@ pub(crate) struct Meta {
     pub(crate) mod_revision: i64,
     pub(crate) version: i64,
     pub(crate) lease: i64,
+    /// Sub-revision of the last change: with `mod_revision` it names the row.
+    pub(crate) sub: u32,
 }
 
 impl Meta {
@@ -45,9 +47,11 @@ impl Meta {
     }
 }
 
-impl From<&KeyValue> for Meta {
-    fn from(kv: &KeyValue) -> Self {
+impl Meta {
+    /// Of a pair and the sub-revision of its row.
+    pub(crate) fn of(kv: &KeyValue, sub: u32) -> Self {
         Self {
+            sub,
             create_revision: kv.create_revision,
             mod_revision: kv.mod_revision,
             version: kv.version,
@@ -137,7 +141,7 @@ fn load_index(snapshot: &dyn Snapshot, revision: i64) -> Result<Tree<Key, Meta>>
     cursor.seek(&[])?;
     while cursor.valid() {
         let row = cursor.key();
-        let (_, newest) = keys::split(row)?;
+        let (_, newest, sub) = keys::split_whole(row)?;
         if newest > revision {
             return Err(Error::Corruption(format!(
                 "row kv/{row:02x?} has revision {newest}, above the store's {revision}"
@@ -146,7 +150,7 @@ fn load_index(snapshot: &dyn Snapshot, revision: i64) -> Result<Tree<Key, Meta>>
         // Borrowed decoding would save the copy of the value; the cursor's
         // bytes do not outlive a step, and prost needs an owned buffer.
         if let Some(kv) = decode_version(row, Bytes::copy_from_slice(cursor.value()))? {
-            live.push(Key::from(&kv.key[..]), Meta::from(&kv)).map_err(out_of_order)?;
+            live.push(Key::from(&kv.key[..]), Meta::of(&kv, sub)).map_err(out_of_order)?;
         }
         skip_versions(cursor.as_mut())?;
     }

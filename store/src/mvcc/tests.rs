@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::mem::MemEngine;
+use crate::engine::rocks::{RocksEngine, RocksOptions};
 use crate::error::ApiError;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::pb::etcdserverpb::request_op::Request;
@@ -22,11 +23,13 @@ type Map = BTreeMap<Bytes, KeyValue>;
 struct Model {
     revisions: BTreeMap<i64, Map>,
     compacted: i64,
+    /// Revisions that changed a key twice, which the maps do not show.
+    rewritten: Vec<i64>,
 }
 
 impl Model {
     fn new() -> Self {
-        Self { revisions: BTreeMap::from([(1, Map::new())]), compacted: -1 }
+        Self { revisions: BTreeMap::from([(1, Map::new())]), compacted: -1, rewritten: Vec::new() }
     }
 
     fn revision(&self) -> i64 {
@@ -120,6 +123,9 @@ enum Step {
     Put(Bytes, Bytes),
     Delete(Bytes, Bytes),
     Txn(Vec<(Bytes, Bytes)>, Bytes),
+    /// Changes a key twice in one revision, by nested transactions: deletes and
+    /// puts, or the other way round.
+    Rewrite(Bytes, Bytes, bool),
     Compact(i64),
     CompactPhysically,
     Reopen,
@@ -164,6 +170,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (key(), value()).prop_map(|(k, v)| Step::Put(k, v)),
         2 => (key(), range_end()).prop_map(|(k, e)| Step::Delete(k, e)),
         2 => (prop::collection::vec((key(), value()), 0..3), key()).prop_map(|(p, d)| Step::Txn(p, d)),
+        1 => (key(), value(), any::<bool>()).prop_map(|(k, v, d)| Step::Rewrite(k, v, d)),
         1 => (0i64..60).prop_map(Step::Compact),
         1 => Just(Step::CompactPhysically),
         1 => Just(Step::Reopen),
@@ -193,7 +200,10 @@ struct Harness {
 
 impl Harness {
     fn new() -> Self {
-        let engine: Arc<dyn Engine> = Arc::new(MemEngine::new());
+        Self::on(Arc::new(MemEngine::new()))
+    }
+
+    fn on(engine: Arc<dyn Engine>) -> Self {
         let mvcc = open(&engine);
         Self { engine, mvcc, model: Model::new(), index: 0, entry: Vec::new(), batch: Vec::new() }
     }
@@ -237,6 +247,7 @@ impl Harness {
                 self.model.commit(map);
             }
             Step::Txn(puts, delete) => self.txn(puts, delete),
+            Step::Rewrite(key, value, delete_first) => self.rewrite(key, value, *delete_first),
             Step::Compact(revision) => {
                 self.push(Op::Compact(pb::CompactionRequest { revision: *revision, physical: false }));
                 if *revision > self.model.compacted && *revision <= self.model.revision() {
@@ -284,6 +295,31 @@ impl Harness {
         self.model.commit(map);
     }
 
+    fn rewrite(&mut self, key: &Bytes, value: &Bytes, delete_first: bool) {
+        let delete = pb::DeleteRangeRequest { key: key.clone(), ..Default::default() };
+        let mut ops = [Request::RequestDeleteRange(delete), Request::RequestPut(put_request(key, value))];
+        let revision = self.model.revision() + 1;
+        let mut map = self.model.now().clone();
+        map.remove(key);
+        if delete_first {
+            Model::put(&mut map, revision, key, value);
+        } else {
+            ops.reverse();
+        }
+        let success = ops
+            .into_iter()
+            .map(|op| {
+                let inner = vec![pb::RequestOp { request: Some(op) }];
+                let txn = pb::TxnRequest { success: inner, ..Default::default() };
+                pb::RequestOp { request: Some(Request::RequestTxn(txn)) }
+            })
+            .collect();
+        self.push(Op::Txn(pb::TxnRequest { success, ..Default::default() }));
+        // Takes a revision even where nothing is left of it.
+        self.model.revisions.insert(revision, map);
+        self.model.rewritten.push(revision);
+    }
+
     fn check_range(&self, request: &pb::RangeRequest) {
         let expected = self.model.range(request);
         let read = self.mvcc.read(&Read::Range(request.clone()));
@@ -327,6 +363,9 @@ impl Harness {
         let page = self.mvcc.shared.read(&[0], &[0], from, usize::MAX).ok().unwrap();
         let mut expected = Vec::new();
         for (revision, map) in self.model.revisions.range(from.max(2)..) {
+            if self.model.rewritten.contains(revision) {
+                continue;
+            }
             let before = &self.model.revisions[&(revision - 1)];
             for (key, kv) in map {
                 if before.get(key) != Some(kv) {
@@ -344,7 +383,13 @@ impl Harness {
                 let kv = event.kv.clone().unwrap();
                 (kv.mod_revision, kv.key.clone(), (event.r#type == 0).then_some(kv))
             })
+            .filter(|event| !self.model.rewritten.contains(&event.0))
             .collect();
+        for revision in self.model.rewritten.iter().filter(|revision| **revision >= from) {
+            let of_it =
+                page.events.iter().filter(|event| event.kv.as_ref().unwrap().mod_revision == *revision);
+            assert!((1..=2).contains(&of_it.count()), "a change for each of the two that did something");
+        }
         assert!(events.is_sorted_by_key(|event| event.0));
         events.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
         expected.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
@@ -408,7 +453,7 @@ proptest! {
         harness.end_batch();
         while harness.mvcc.compact_step().unwrap() {}
         // One key is left, with its change.
-        let row = keys::version_key(b"z", last + 1);
+        let row = keys::version_key(b"z", last + 1, 0);
         let version = harness.engine.snapshot().get(Cf::Kv, &row).unwrap().unwrap();
         prop_assert_eq!(harness.mvcc.bytes_in_use(), evaluate::row_bytes(&row, &version, b"z"));
         let snapshot = harness.engine.snapshot();
@@ -570,4 +615,54 @@ fn a_space_alarm_refuses_what_takes_space_only() {
     let failed: Vec<_> = outcomes[0].replies.iter().map(Result::is_err).collect();
     assert_eq!(failed, [false, false, true, true, false]);
     assert_eq!(open(&harness.engine).alarms().len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..Default::default() })]
+
+    /// A range in a transaction, after writes in the same one, reads the past
+    /// as it reads it alone.
+    #[test]
+    fn a_range_in_a_transaction_reads_the_past(
+        steps in prop::collection::vec(step(), 1..40),
+        pending in prop::collection::vec(step(), 0..8),
+        request in range_request(),
+        key in key(),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let engine = RocksEngine::open(&dir.path().join("db"), &RocksOptions::default()).unwrap();
+        let mut harness = Harness::on(Arc::new(engine));
+        steps.iter().for_each(|step| harness.run(step));
+        harness.end_batch();
+        // Not applied when the transaction is evaluated: in the same batch.
+        pending.iter().filter(|step| matches!(step, Step::Put(..) | Step::Delete(..))).for_each(|step| harness.run(step));
+        let expected = harness.model.range(&request);
+        let delete = pb::DeleteRangeRequest { key: Bytes::from_static(&[0]), range_end: Bytes::from_static(&[0]), prev_kv: true };
+        let inner = pb::TxnRequest {
+            success: vec![pb::RequestOp { request: Some(Request::RequestRange(request.clone())) }],
+            ..Default::default()
+        };
+        let ops = [
+            Request::RequestPut(put_request(&key, &Bytes::from_static(b"new"))),
+            Request::RequestDeleteRange(delete),
+            Request::RequestTxn(inner),
+        ];
+        let success = ops.into_iter().map(|op| pb::RequestOp { request: Some(op) }).collect();
+        harness.push(Op::Txn(pb::TxnRequest { success, ..Default::default() }));
+        harness.end_entry();
+        let batch = std::mem::take(&mut harness.batch);
+        let reply = harness.mvcc.apply(&batch).unwrap().pop().unwrap().replies.pop().unwrap();
+        if request.revision > 0 {
+            match (reply, expected) {
+                (Ok(WriteReply::Txn(txn)), Ok((kvs, more, count))) => {
+                    let Some(pb::response_op::Response::ResponseTxn(inner)) = &txn.responses[2].response else { panic!() };
+                    let Some(pb::response_op::Response::ResponseRange(range)) = &inner.responses[0].response else { panic!() };
+                    prop_assert_eq!(&range.kvs, &kvs);
+                    prop_assert_eq!((range.more, range.count), (more, count));
+                }
+                (Err(Error::Api(error)), Err(expected)) => prop_assert_eq!(error, expected),
+                (reply, expected) => prop_assert!(false, "{:?}, expected {:?}", reply, expected),
+            }
+        }
+    }
 }

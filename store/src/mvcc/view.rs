@@ -79,7 +79,7 @@ impl View {
             return Ok(self.pick_current(range, limit));
         }
         if let KeyRange::One(key) = range {
-            let found = self.version_at(key, revision)?.map(|kv| (Key::from(&kv.key[..]), Meta::from(&kv)));
+            let found = self.meta_at(key, revision)?.map(|meta| (Key::from(&key[..]), meta));
             let count = usize::from(found.is_some());
             return Ok(Picked { keys: found.into_iter().take(limit).collect(), count });
         }
@@ -152,8 +152,8 @@ impl View {
         let mut count = in_range;
         for key in &changed {
             count -= usize::from(self.state.index.get(&key[..]).is_some());
-            if let Some(kv) = self.version_at(key, revision)? {
-                before.insert(key.clone(), Meta::from(&kv));
+            if let Some(meta) = self.meta_at(key, revision)? {
+                before.insert(key.clone(), meta);
                 count += 1;
             }
         }
@@ -184,10 +184,10 @@ impl View {
         let mut cursor = self.snapshot.cursor(Cf::Kv, false);
         cursor.seek(&range.first_row())?;
         while cursor.valid() && range.holds_row(cursor.key()) {
-            if let Some(kv) = visible_version(cursor.as_mut(), revision)? {
+            if let Some((kv, sub)) = visible_version(cursor.as_mut(), revision)? {
                 picked.count += 1;
                 if picked.keys.len() < limit {
-                    picked.keys.push((Key::from(&kv.key[..]), Meta::from(&kv)));
+                    picked.keys.push((Key::from(&kv.key[..]), Meta::of(&kv, sub)));
                 }
             }
         }
@@ -196,24 +196,38 @@ impl View {
 
     /// The pair of `key` as of `revision`.
     pub(crate) fn version_at(&self, key: &[u8], revision: i64) -> Result<Option<KeyValue>> {
-        let from = keys::version_key(key, revision);
-        let of_key = |row: &[u8]| row.starts_with(&from[..from.len() - 8]);
+        Ok(self.row_at(key, revision)?.map(|(kv, _)| kv))
+    }
+
+    /// What the index would have known of `key` at `revision`.
+    fn meta_at(&self, key: &[u8], revision: i64) -> Result<Option<Meta>> {
+        Ok(self.row_at(key, revision)?.map(|(kv, sub)| Meta::of(&kv, sub)))
+    }
+
+    /// The pair of `key` as of `revision`, and its sub-revision.
+    fn row_at(&self, key: &[u8], revision: i64) -> Result<Option<(KeyValue, u32)>> {
+        let from = keys::version_key(key, revision, u32::MAX);
+        let of_key = |row: &[u8]| row.starts_with(&from[..from.len() - keys::REVISION_LEN]);
+        let decode = |row: &[u8], value: Bytes| {
+            let sub = keys::split_whole(row)?.2;
+            Ok(state::decode_version(row, value)?.map(|kv| (kv, sub)))
+        };
         if let Some((row, value)) = self.overlay.range(from.clone()..).next()
             && of_key(row)
         {
-            return state::decode_version(row, value.clone());
+            return decode(row, value.clone());
         }
         let mut cursor = self.snapshot.cursor(Cf::Kv, true);
         cursor.seek(&from)?;
         if !cursor.valid() || !of_key(cursor.key()) {
             return Ok(None);
         }
-        state::decode_version(cursor.key(), Bytes::copy_from_slice(cursor.value()))
+        decode(cursor.key(), Bytes::copy_from_slice(cursor.value()))
     }
 
     /// The pair that the index names.
     pub(crate) fn fetch(&self, key: &[u8], meta: &Meta) -> Result<KeyValue> {
-        let row = keys::version_key(key, meta.mod_revision);
+        let row = keys::version_key(key, meta.mod_revision, meta.sub);
         let value = match self.overlay.get(&row) {
             Some(value) => Some(value.clone()),
             None => self.snapshot.get(Cf::Kv, &row)?,
@@ -250,7 +264,7 @@ impl<'a> Fetcher<'a> {
 
     /// The pair that the index names; keys must ascend from call to call.
     pub(crate) fn fetch(&mut self, key: &[u8], meta: &Meta) -> Result<KeyValue> {
-        let row = keys::version_key(key, meta.mod_revision);
+        let row = keys::version_key(key, meta.mod_revision, meta.sub);
         if let Some(value) = self.view.overlay.get(&row) {
             return live_version(&row, value.clone());
         }
@@ -283,17 +297,17 @@ impl<'a> Fetcher<'a> {
 
 /// From the newest row of a key: its version at `revision`, if it exists
 /// there. Leaves the cursor on the next key.
-fn visible_version(cursor: &mut dyn Cursor, revision: i64) -> Result<Option<KeyValue>> {
+fn visible_version(cursor: &mut dyn Cursor, revision: i64) -> Result<Option<(KeyValue, u32)>> {
     let key = Bytes::copy_from_slice(keys::split(cursor.key())?.0);
     while cursor.valid() {
-        let (of, at) = keys::split(cursor.key())?;
+        let (of, at, sub) = keys::split_whole(cursor.key())?;
         if of != key {
             return Ok(None);
         }
         if at <= revision {
             let kv = state::decode_version(cursor.key(), Bytes::copy_from_slice(cursor.value()))?;
             state::skip_versions(cursor)?;
-            return Ok(kv);
+            return Ok(kv.map(|kv| (kv, sub)));
         }
         cursor.next()?;
     }
