@@ -156,10 +156,11 @@ impl Normalizer {
                 answer.alarms.iter_mut().for_each(|alarm| self.member(&mut alarm.member_id));
                 answer.alarms.sort_by_key(|alarm| (alarm.member_id, alarm.alarm));
             }
-            Answer::Defragment(answer) => header(&mut answer.header),
-            Answer::MoveLeader(answer) => header(&mut answer.header),
+            Answer::Defragment(answer) => known::header_beyond(&mut answer.header),
+            Answer::MoveLeader(answer) => known::header_beyond(&mut answer.header),
             Answer::Members(answer) => {
-                header(&mut answer.header);
+                known::header_beyond(&mut answer.header);
+
                 for member in &mut answer.members {
                     self.member(&mut member.id);
                     // Ports differ.

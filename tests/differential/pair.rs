@@ -2,14 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::time::Duration;
 
 use skiff_test_support::pb::etcdserverpb::*;
 use skiff_test_support::pb::mvccpb::event::EventType;
 use skiff_test_support::{Fault, Program, Scratch};
 
 use crate::answer::{Answer, PICKED_LEASE};
+use crate::known;
 use crate::op::Op;
 use crate::side::Side;
+
+/// How long a server that says it stops may take to end.
+const ENDING: Duration = Duration::from_secs(3);
 
 /// Puts at most that many fillers, should puts be refused.
 const MOST_FILLERS: usize = 16;
@@ -135,13 +140,14 @@ impl Pair {
             println!(
                 "{index} {:?} {}",
                 started.elapsed(),
-                format!("{sent:?}").chars().take(60).collect::<String>()
+                format!("{sent:?}").chars().take(trace_length()).collect::<String>()
             );
         }
         *self.tally.entry(kind(&sent, &expected_raw)).or_default() += 1;
         self.learn(&sent, &expected_raw, &found_raw);
-        let expected = self.without_compacted(self.oracle.normalizer.normalize(expected_raw.clone()));
-        let found = self.without_compacted(self.subject.normalizer.normalize(found_raw));
+        let mut expected = self.without_compacted(self.oracle.normalizer.normalize(expected_raw.clone()));
+        let mut found = self.without_compacted(self.subject.normalizer.normalize(found_raw));
+        known::settle(&sent, self.oracle.meaning.compacted, &mut expected, &mut found);
         let faulty = |answer: &Answer| match answer {
             Answer::Barrier(streams) => streams.iter().any(|stream| !stream.faults.is_empty()),
             // Errors of this test's own client.
@@ -160,7 +166,9 @@ impl Pair {
                 .for_each(|fault| text += &format!("fault: {fault}\n"));
         }
         for side in [&mut self.oracle, &mut self.subject] {
-            if let Ok(Some(status)) = side.member.exited() {
+            // A server that is about to end gets the time to say why.
+            let patience = if text.contains("server stopped") { ENDING } else { Duration::ZERO };
+            if let Ok(status) = side.member.wait_exit(patience).await {
                 text += &format!(
                     "{} ended: {status}\n{}\n",
                     side.member.log_path().display(),
@@ -224,6 +232,11 @@ impl Pair {
         }
         answer
     }
+}
+
+/// How much of each step a trace shows: `SKIFF_DIFF_TRACE` characters.
+fn trace_length() -> usize {
+    std::env::var("SKIFF_DIFF_TRACE").ok().and_then(|text| text.parse().ok()).unwrap_or(80)
 }
 
 /// The kind of a step and the error it met, if any.

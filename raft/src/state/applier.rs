@@ -205,7 +205,11 @@ impl State {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(RETRY.1);
                 }
-                Err(e) => return Err(e),
+                Err(e) => {
+                    // Ends the member: whoever has to repair it must know why.
+                    tracing::error!(error = %e, "cannot apply committed entries");
+                    return Err(e);
+                }
             }
         }
     }
