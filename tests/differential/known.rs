@@ -43,8 +43,8 @@ pub(crate) fn error_text(text: &str) -> String {
 /// Both answers to `sent`, without what is meant to differ between them as a pair.
 pub(crate) fn settle(sent: &Op, compacted: i64, expected: &mut Answer, found: &mut Answer) {
     match (sent, &mut *expected, &mut *found) {
-        // etcd remembers the hashes it took when it compacted and answers with them even after a
-        // later compaction; here a compacted revision is refused.
+        // etcd remembers the hashes it took when it compacted and answers with them even after a later
+        // compaction; here a compacted revision is refused.
         (Op::HashKv(request), Answer::HashKv(hash), Answer::Error(11, _))
             if request.revision < compacted && hash.compact_revision < request.revision =>
         {

@@ -195,6 +195,8 @@ impl Side {
             return Ok((created, None));
         }
         stream.active.insert(id);
+        // An answer to the end of a watch that had this id before would have come first.
+        stream.swept.remove(&id);
         // What was reported before says nothing about this watch.
         stream.progress = 0;
         if start != 0 && start < compacted {
