@@ -327,7 +327,8 @@ impl Generator<'_> {
         AlarmRequest {
             action: *self.rng.pick(&[0, 0, 1, 2, 2]),
             member_id: *self.rng.pick(&[op::SELF, op::SELF, 0, 77]),
-            alarm: *self.rng.pick(&[0, 1, 1, 1, 1, 2]),
+            // One kind in a sequence: where both are raised, etcd forgets the rules of the first.
+            alarm: if self.rng.chance(20) { 0 } else { 1 + (self.number % 4 == 0) as i32 },
         }
     }
 }
