@@ -328,7 +328,7 @@ impl Generator<'_> {
             action: *self.rng.pick(&[0, 0, 1, 2, 2]),
             member_id: *self.rng.pick(&[op::SELF, op::SELF, 0, 77]),
             // One kind in a sequence: where both are raised, etcd forgets the rules of the first.
-            alarm: if self.rng.chance(20) { 0 } else { 1 + (self.number % 4 == 0) as i32 },
+            alarm: if self.rng.chance(20) { 0 } else { 1 + i32::from(self.number.is_multiple_of(4)) },
         }
     }
 }
