@@ -12,9 +12,6 @@ use crate::api::Api;
 use crate::services::lease_server::Lease;
 use crate::to_status;
 
-/// Longest time to live of a lease, in seconds.
-const MAX_TTL: i64 = 9_000_000_000;
-
 /// Answers etcd's Lease calls from a store.
 pub(crate) struct LeaseService(pub(crate) Api);
 
@@ -54,9 +51,6 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let mut request = request.into_inner();
-        if request.ttl > MAX_TTL {
-            return Err(to_status(ApiError::LeaseTtlTooLarge));
-        }
         request.ttl = request.ttl.max(self.0.config.min_lease_ttl);
         let mut response = self.0.store.lease_grant(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);

@@ -175,9 +175,11 @@ impl Lessor {
         let clear = lease.remaining > 0;
         lease.remaining = 0;
         let deadline = saturating(now, lease.span());
-        lease.deadline = Some(deadline);
-        deadlines.push(Reverse((deadline, id)));
-        plan_checkpoint(checkpoints, id, now, deadline);
+        // A deadline that stays is queued already: pruning could not tell the two.
+        if lease.deadline.replace(deadline) != Some(deadline) {
+            deadlines.push(Reverse((deadline, id)));
+            plan_checkpoint(checkpoints, id, now, deadline);
+        }
         METRICS.lease_renewed.inc();
         let ttl = lease.ttl;
         inner.shrink();

@@ -27,8 +27,8 @@ use self::queue::{Job, Queue};
 use crate::api::{RangeStream, Read, ReadReply, SnapshotStream, Status, Store, Vitals, Write, WriteReply};
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::error::{ApiError, Error, NodeError, Result};
-use crate::mvcc::{Entry, MAX_LEASE_TTL, Mvcc, MvccConfig};
+use crate::error::{Error, NodeError, Result};
+use crate::mvcc::{Entry, Mvcc, MvccConfig};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::skiff::v1::command::Op;
 use crate::pb::skiff::v1::{Command, LeaseRevoke};
@@ -150,9 +150,6 @@ impl LocalStore {
     }
 
     async fn grant(&self, mut request: pb::LeaseGrantRequest) -> Result<WriteReply> {
-        if request.ttl > MAX_LEASE_TTL {
-            return Err(ApiError::LeaseTtlTooLarge.into());
-        }
         request.ttl = request.ttl.max(self.shared.config.min_lease_ttl);
         if request.id == 0 {
             request.id = self.shared.free_lease();

@@ -5,7 +5,8 @@
 //! blocks: a block is a fresh pair of servers and some sequences. Environment:
 //!
 //! * `SKIFF_DIFF_SEQUENCES`: how many sequences to run.
-//! * `SKIFF_DIFF_SEED`: the seed of the run. A failure prints it and how to replay its sequence alone.
+//! * `SKIFF_DIFF_SEED`: the seed of the run, `random` for another one each time; without it the same one, so
+//!   that a change is judged by what it changes. A failure prints it and how to replay its sequence alone.
 //! * `SKIFF_DIFF_BLOCK`: run only this block of the run.
 //! * `SKIFF_DIFF_WORKERS`: how many blocks at once.
 //! * `SKIFF_DIFF_FAILURES`: stop after this many failures.
@@ -33,6 +34,15 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// The seed asked for; by default always the same.
+fn seed() -> u64 {
+    match std::env::var("SKIFF_DIFF_SEED").as_deref() {
+        Err(_) => 20_261_122,
+        Ok("random") => Rng::seed_from_env("SKIFF_DIFF_SEED_RANDOM"),
+        Ok(_) => Rng::seed_from_env("SKIFF_DIFF_SEED"),
+    }
+}
+
 /// What the workers of a run share.
 struct Run {
     seed: u64,
@@ -50,7 +60,7 @@ struct Run {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_equal_etcds() {
     let run = Arc::new(Run {
-        seed: Rng::seed_from_env("SKIFF_DIFF_SEED"),
+        seed: seed(),
         blocks: setting("SKIFF_DIFF_SEQUENCES", 2000).div_ceil(BLOCK),
         next: AtomicU64::new(0),
         sequences: AtomicU64::new(0),

@@ -9,7 +9,7 @@ use openraft::async_runtime::WatchReceiver;
 use skiff_store::api::{
     RangeStream, Read, ReadReply, SnapshotStream, Status, Store, Vitals, Write, WriteReply,
 };
-use skiff_store::error::{ApiError, Error, NodeError, Result};
+use skiff_store::error::{Error, NodeError, Result};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::skiff::v1::{Command, LeaseRevoke, command::Op};
 use skiff_store::watch::{WatchSpec, Watcher};
@@ -18,8 +18,6 @@ use tokio::sync::watch;
 use super::core::Core;
 use super::{Node, leases, quota};
 
-/// Largest TTL of a lease, in seconds.
-const MAX_LEASE_TTL: i64 = 9_000_000_000;
 /// About how many bytes one piece of a streamed range holds.
 const CHUNK_BYTES: usize = 512 << 10;
 /// Pieces read ahead of the consumer of a streamed range.
@@ -220,9 +218,7 @@ fn command(core: &Core, write: Write) -> Result<Op> {
         Write::Txn(request) => Op::Txn(request),
         Write::Compact(request) => Op::Compact(request),
         Write::LeaseGrant(mut request) => {
-            if request.ttl > MAX_LEASE_TTL {
-                return Err(ApiError::LeaseTtlTooLarge.into());
-            }
+            // A TTL that is too large is refused when it is applied, after alarms.
             request.ttl = request.ttl.max(core.config.min_lease_ttl());
             while request.id == 0 {
                 request.id = rand::random::<i64>() & i64::MAX;
