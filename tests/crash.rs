@@ -47,7 +47,6 @@ async fn nothing_acknowledged_is_lost() {
         }
         rounds += 1;
         if rounds % 5 == 0 {
-            // Not at rest: the members are compared at the revision that all of them have.
             println!("{rounds} rounds, {} acknowledged, {} unknown", load.acknowledged(), load.unknown());
         }
     }
