@@ -12,9 +12,13 @@ need() { # need <package> <probe...>: the package is missing where the probe fai
 }
 have_libclang() {
     # bindgen opens it at run time; LIBCLANG_PATH may name an own folder.
-    compgen -G "${LIBCLANG_PATH:-/nonexistent}/libclang*.so*" ||
-        compgen -G "/usr/lib/llvm-*/lib/libclang*.so*" ||
-        ldconfig -p | grep -q libclang
+    # libclang-cpp, which many a machine has alone, is another library.
+    local dir
+    for dir in "${LIBCLANG_PATH:-/nonexistent}" /usr/lib/llvm-*/lib; do
+        compgen -G "$dir/libclang.so*" && return
+        compgen -G "$dir/libclang-[0-9]*.so*" && return
+    done
+    ldconfig -p | grep -qE '[[:space:]]libclang(-[0-9]+)?\.so'
 }
 have_clang_headers() {
     compgen -G "/usr/lib/llvm-*/lib/clang/*/include/stddef.h" || compgen -G "/usr/lib/clang/*/include/stddef.h" ||
