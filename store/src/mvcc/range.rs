@@ -12,7 +12,7 @@ use crate::pb::etcdserverpb::RangeRequest;
 use crate::pb::etcdserverpb::range_request::{SortOrder, SortTarget};
 
 /// The keys that `key` and `range_end` of a request name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum KeyRange {
     /// One key: `range_end` is empty.
     One(Bytes),

@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 
 use super::batch::{Batch, Variant};
 use super::metrics::{EVENTS, PENDING_EVENTS, SLOW_WATCHERS};
-use super::range::KeyRange;
 use super::{WatchItem, WatchSpec};
+use crate::mvcc::KeyRange;
 
 /// A watcher, seen from the hub. Lock order: the hub's state, then a cell.
 pub(super) struct Cell {

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::batch::{Chunk, Slot, Variant, key_of};
 use super::cell::Cell;
 use super::interval::IntervalMap;
-use super::range::KeyRange;
+use super::range::Place;
+use crate::mvcc::KeyRange;
 
 /// The synced watchers, grouped by range: what an event concerns is worked out
 /// once for all watchers of one range.
@@ -63,9 +64,9 @@ impl Index {
         group.variants[cell.variant.index()] -= 1;
         if group.members.is_empty() {
             self.groups.remove(&id);
-            match &cell.range {
-                KeyRange::One(key) => drop(self.keys.remove(key)),
-                KeyRange::Span { start, end } => self.spans.remove(start, end),
+            match Place::of(&cell.range) {
+                Place::Key(key) => drop(self.keys.remove(key)),
+                Place::Span(start, end) => self.spans.remove(start, &end),
             }
         }
     }
@@ -106,18 +107,18 @@ impl Index {
     }
 
     fn group_id(&self, range: &KeyRange) -> Option<u64> {
-        match range {
-            KeyRange::One(key) => self.keys.get(key).copied(),
-            KeyRange::Span { start, end } => self.spans.get(start, end),
+        match Place::of(range) {
+            Place::Key(key) => self.keys.get(key).copied(),
+            Place::Span(start, end) => self.spans.get(start, &end),
         }
     }
 
     fn add_group(&mut self, range: &KeyRange) -> u64 {
         self.last_group += 1;
         let id = self.last_group;
-        match range {
-            KeyRange::One(key) => drop(self.keys.insert(key.clone(), id)),
-            KeyRange::Span { start, end } => self.spans.insert(start.clone(), end.clone(), id),
+        match Place::of(range) {
+            Place::Key(key) => drop(self.keys.insert(key.clone(), id)),
+            Place::Span(start, end) => self.spans.insert(start.clone(), end, id),
         }
         id
     }

@@ -1,6 +1,8 @@
-//! Ranges of keys, as requests write them.
+//! The ends of ranges, in the order the interval index keeps them.
 
 use bytes::Bytes;
+
+use crate::mvcc::KeyRange;
 
 /// The exclusive end of a range.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,37 +23,21 @@ impl End {
     }
 }
 
-/// A range of keys.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) enum KeyRange {
-    /// One key.
-    One(Bytes),
-    /// From `start` (inclusive) to `end` (exclusive).
-    Span {
-        /// First key.
-        start: Bytes,
-        /// End.
-        end: End,
-    },
+/// Where the index keeps a range.
+pub(super) enum Place<'a> {
+    /// Among the single keys.
+    Key(&'a Bytes),
+    /// Among the intervals: from a key (inclusive) to an end.
+    Span(&'a Bytes, End),
 }
 
-impl KeyRange {
-    /// Reads `key` and `range_end` as a Range request means them: no end is
-    /// one key, an end of one zero byte is everything from `key` on.
-    pub(super) fn new(key: &Bytes, range_end: &Bytes) -> Self {
-        match range_end.as_ref() {
-            [] => KeyRange::One(key.clone()),
-            [0] => KeyRange::Span { start: key.clone(), end: End::Infinite },
-            _ => KeyRange::Span { start: key.clone(), end: End::At(range_end.clone()) },
-        }
-    }
-
-    /// True if `key` is in the range. What tests compare the index with.
-    #[cfg(test)]
-    pub(super) fn contains(&self, key: &[u8]) -> bool {
-        match self {
-            KeyRange::One(one) => one == key,
-            KeyRange::Span { start, end } => start.as_ref() <= key && end.is_after(key),
+impl<'a> Place<'a> {
+    /// The place of a range.
+    pub(super) fn of(range: &'a KeyRange) -> Self {
+        match range {
+            KeyRange::One(key) => Place::Key(key),
+            KeyRange::From(start) => Place::Span(start, End::Infinite),
+            KeyRange::Between(start, end) => Place::Span(start, End::At(end.clone())),
         }
     }
 }

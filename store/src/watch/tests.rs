@@ -10,9 +10,9 @@ use parking_lot::RwLock;
 use proptest::prelude::*;
 
 use super::batch::{event_bytes, key_of, revision_of};
-use super::range::KeyRange;
 use super::*;
 use crate::error::{NodeError, Result};
+use crate::mvcc::KeyRange;
 use crate::pb::mvccpb::event::EventType;
 use crate::pb::mvccpb::{Event, KeyValue};
 
