@@ -43,7 +43,8 @@ impl From<pb::skiff::v1::command::Op> for pb::skiff::v1::Command {
 }
 
 pub use api::{
-    By, Cluster, RangeStream, Read, ReadReply, SnapshotStream, Status, Store, StoreExt, Vitals, Write, WriteReply,
+    By, Cluster, RangeStream, Read, ReadReply, SnapshotStream, Status, Store, StoreExt, Vitals, Write,
+    WriteReply,
 };
 pub use auth::{Access, Caller};
 pub use error::{ApiError, Code, Error, NodeError, Result};

@@ -24,8 +24,8 @@ use crate::log_store::LogStore;
 use crate::metrics::METRICS;
 use crate::peer::PeerClient;
 use crate::snapshot::SnapshotDir;
-use crate::tokens::Tokens;
 use crate::state::{Applier, EngineFactory, Shared, StateDir, StateMachine};
+use crate::tokens::Tokens;
 use crate::types::{MemberNode, TypeConfig, log_id};
 use crate::wal::{Health, Wal, WalOptions};
 

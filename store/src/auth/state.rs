@@ -129,8 +129,11 @@ impl AuthState {
     /// Works out what a user may do.
     pub(super) fn resolve(&self, stored: StoredUser) -> User {
         let granted = |wanted: Type| {
-            let permissions =
-                stored.roles.iter().filter_map(|role| self.roles.get(role)).flat_map(|role| &role.permissions);
+            let permissions = stored
+                .roles
+                .iter()
+                .filter_map(|role| self.roles.get(role))
+                .flat_map(|role| &role.permissions);
             // A kind this version does not know permits nothing.
             Ranges::union(
                 permissions

@@ -551,7 +551,8 @@ fn leases_and_attachments_survive_a_restart() {
     let mvcc = open(&harness.engine);
     assert_eq!(mvcc.leases().len(), 2);
     let request = pb::LeaseTimeToLiveRequest { id: 7, keys: true };
-    let ReadReply::LeaseTimeToLive(response) = mvcc.read(None, &Read::LeaseTimeToLive(request)).unwrap() else {
+    let ReadReply::LeaseTimeToLive(response) = mvcc.read(None, &Read::LeaseTimeToLive(request)).unwrap()
+    else {
         panic!("wrong answer");
     };
     assert_eq!((response.ttl, response.granted_ttl), (31, 60));
