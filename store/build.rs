@@ -2,6 +2,20 @@
 
 use std::path::PathBuf;
 
+/// Messages that hold a password, its hash, or a token: they are printed
+/// without it, by `src/secretive.rs`.
+const SECRETIVE: [&str; 9] = [
+    ".authpb.User",
+    ".etcdserverpb.AuthenticateRequest",
+    ".etcdserverpb.AuthenticateResponse",
+    ".etcdserverpb.AuthUserAddRequest",
+    ".etcdserverpb.AuthUserChangePasswordRequest",
+    ".skiff.v1.Authenticate",
+    ".skiff.v1.StoredUser",
+    ".skiff.v1.UserAdd",
+    ".skiff.v1.UserPassword",
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let include = PathBuf::from("proto");
     let files = [
@@ -11,7 +25,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         include.join("skiff/v1/command.proto"),
     ];
     let descriptors = protox::compile(files, [include])?;
-    prost_build::Config::new().bytes(["."]).include_file("pb.rs").compile_fds(descriptors)?;
+    prost_build::Config::new()
+        .bytes(["."])
+        .skip_debug(SECRETIVE)
+        .include_file("pb.rs")
+        .compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=proto");
     Ok(())
 }

@@ -6,6 +6,7 @@ use skiff_store::pb::etcdserverpb::ResponseHeader;
 use skiff_store::{Cluster, Store};
 
 use crate::ApiConfig;
+use crate::auth::Passwords;
 
 /// The store, the membership and the settings behind every service.
 #[derive(Clone)]
@@ -13,9 +14,16 @@ pub(crate) struct Api {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) config: Arc<ApiConfig>,
+    pub(crate) passwords: Arc<Passwords>,
 }
 
 impl Api {
+    /// Puts the parts together.
+    pub(crate) fn new(store: Arc<dyn Store>, cluster: Arc<dyn Cluster>, config: ApiConfig) -> Self {
+        let passwords = Arc::new(Passwords::new(config.bcrypt_cost));
+        Self { store, cluster, config: Arc::new(config), passwords }
+    }
+
     /// Completes the header of an answer. The store has filled in the revision
     /// the request saw; where it had none to tell, the current one is told.
     pub(crate) fn fill(&self, header: &mut Option<ResponseHeader>) {

@@ -1,6 +1,7 @@
 //! The Cluster service.
 
 use async_trait::async_trait;
+use skiff_store::Access;
 use skiff_store::pb::etcdserverpb as pb;
 use tonic::{Request, Response, Status};
 
@@ -17,8 +18,9 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
-        let request = request.into_inner();
+        let (from, request) = self.0.split(request);
         validate::peer_urls(&request.peer_ur_ls).map_err(to_status)?;
+        self.0.authorize(from, Access::Admin).await?;
         let (member, members) =
             self.0.cluster.add(request.peer_ur_ls, request.is_learner).await.map_err(to_status)?;
         let header = Some(self.0.header(0));
@@ -29,7 +31,9 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        let members = self.0.cluster.remove(request.into_inner().id).await.map_err(to_status)?;
+        let (from, request) = self.0.split(request);
+        self.0.authorize(from, Access::Admin).await?;
+        let members = self.0.cluster.remove(request.id).await.map_err(to_status)?;
         Ok(Response::new(pb::MemberRemoveResponse { header: Some(self.0.header(0)), members }))
     }
 
@@ -37,7 +41,8 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        let request = request.into_inner();
+        let (from, request) = self.0.split(request);
+        self.0.authorize(from, Access::Admin).await?;
         let members = self.0.cluster.update(request.id, request.peer_ur_ls).await.map_err(to_status)?;
         Ok(Response::new(pb::MemberUpdateResponse { header: Some(self.0.header(0)), members }))
     }
@@ -46,7 +51,9 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
-        let members = self.0.cluster.members(request.into_inner().linearizable).await.map_err(to_status)?;
+        let (from, request) = self.0.split(request);
+        self.0.authorize(from, Access::Identified).await?;
+        let members = self.0.cluster.members(request.linearizable).await.map_err(to_status)?;
         Ok(Response::new(pb::MemberListResponse { header: Some(self.0.header(0)), members }))
     }
 
@@ -54,7 +61,9 @@ impl Cluster for ClusterService {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        let members = self.0.cluster.promote(request.into_inner().id).await.map_err(to_status)?;
+        let (from, request) = self.0.split(request);
+        self.0.authorize(from, Access::Admin).await?;
+        let members = self.0.cluster.promote(request.id).await.map_err(to_status)?;
         Ok(Response::new(pb::MemberPromoteResponse { header: Some(self.0.header(0)), members }))
     }
 }

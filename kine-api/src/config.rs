@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::auth::TokenKind;
+
 /// Settings of the API, with etcd's defaults.
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
@@ -26,6 +28,13 @@ pub struct ApiConfig {
     pub extensive_metrics: bool,
     /// Serve `/metrics` beside the rest.
     pub serve_metrics: bool,
+    /// Kind of the tokens users get for their passwords (`--auth-token`).
+    pub tokens: TokenKind,
+    /// Cost of hashing passwords (`--bcrypt-cost`).
+    pub bcrypt_cost: u32,
+    /// The common name of a client's certificate names its user
+    /// (`--client-cert-auth`).
+    pub client_cert_auth: bool,
 }
 
 impl ApiConfig {
@@ -50,6 +59,9 @@ impl Default for ApiConfig {
             min_lease_ttl: 2,
             extensive_metrics: false,
             serve_metrics: true,
+            tokens: TokenKind::Simple,
+            bcrypt_cost: 10,
+            client_cert_auth: false,
         }
     }
 }

@@ -30,10 +30,11 @@ impl KvService {
 #[async_trait]
 impl Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
-        let request = request.into_inner();
+        let (from, request) = self.0.split(request);
         self.refuse_on_learner(request.serializable)?;
         validate::range(&request).map_err(to_status)?;
-        let mut response = self.0.store.range(request).await.map_err(to_status)?;
+        let caller = self.0.caller(from).await?;
+        let mut response = self.0.store.by(&caller).range(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         metrics::MVCC.range.inc();
         Ok(Response::new(response))
@@ -45,14 +46,15 @@ impl Kv for KvService {
         &self,
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<RangeStream>, Status> {
-        let request = request.into_inner();
+        let (from, request) = self.0.split(request);
         validate::range(&request).map_err(to_status)?;
         if !validate::range_stream(&request) {
             return Err(Status::unimplemented(
                 "etcdserver: range stream does not support this sort or filter",
             ));
         }
-        let pieces = self.0.store.read_stream(request).await.map_err(to_status)?;
+        let caller = self.0.caller(from).await?;
+        let pieces = self.0.store.read_stream(Some(&caller), request).await.map_err(to_status)?;
         metrics::MVCC.range.inc();
         let api = self.0.clone();
         let stream = pieces.map(move |piece| {
@@ -66,10 +68,11 @@ impl Kv for KvService {
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
-        let request = request.into_inner();
+        let (from, request) = self.0.split(request);
         validate::put(&request).map_err(to_status)?;
+        let caller = self.0.caller(from).await?;
         validate::proposal(&request, self.0.config.max_request_bytes).map_err(to_status)?;
-        let mut response = self.0.store.put(request).await.map_err(to_status)?;
+        let mut response = self.0.store.by(&caller).put(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         metrics::MVCC.put.inc();
         Ok(Response::new(response))
@@ -79,23 +82,26 @@ impl Kv for KvService {
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let request = request.into_inner();
+        let (from, request) = self.0.split(request);
         validate::delete_range(&request).map_err(to_status)?;
+        let caller = self.0.caller(from).await?;
         validate::proposal(&request, self.0.config.max_request_bytes).map_err(to_status)?;
-        let mut response = self.0.store.delete_range(request).await.map_err(to_status)?;
+        let mut response = self.0.store.by(&caller).delete_range(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         metrics::MVCC.delete.inc();
         Ok(Response::new(response))
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
-        let request = request.into_inner();
+        let (from, request) = self.0.split(request);
         validate::txn(&request, self.0.config.max_txn_ops).map_err(to_status)?;
+        let caller = self.0.caller(from).await?;
+        let store = self.0.store.by(&caller);
         let response = if validate::txn_reads_only(&request) {
-            self.0.store.read_txn(request).await
+            store.read_txn(request).await
         } else {
             validate::proposal(&request, self.0.config.max_request_bytes).map_err(to_status)?;
-            self.0.store.txn(request).await
+            store.txn(request).await
         };
         let mut response = response.map_err(to_status)?;
         self.0.fill(&mut response.header);
@@ -107,7 +113,9 @@ impl Kv for KvService {
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let mut response = self.0.store.compact(request.into_inner()).await.map_err(to_status)?;
+        let (from, request) = self.0.split(request);
+        let caller = self.0.caller(from).await?;
+        let mut response = self.0.store.by(&caller).compact(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         Ok(Response::new(response))
     }

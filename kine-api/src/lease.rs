@@ -9,6 +9,7 @@ use skiff_store::{ApiError, Error, StoreExt};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::Api;
+use crate::auth::Identity;
 use crate::services::lease_server::Lease;
 use crate::to_status;
 
@@ -23,9 +24,10 @@ fn is_missing(error: &Error) -> bool {
 
 /// Renews one lease. The header is taken before, so that its revision is not
 /// above the state in which the lease was seen alive.
-async fn renew(api: &Api, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
+async fn renew(api: &Api, from: &Identity, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status> {
     let header = Some(api.header(0));
-    let ttl = match api.store.lease_keep_alive(pb::LeaseKeepAliveRequest { id }).await {
+    let caller = api.identify(from).await?;
+    let ttl = match api.store.by(&caller).lease_keep_alive(pb::LeaseKeepAliveRequest { id }).await {
         Ok(response) => response.ttl,
         Err(error) if is_missing(&error) => 0,
         Err(error) => return Err(to_status(error)),
@@ -36,10 +38,11 @@ async fn renew(api: &Api, id: i64) -> Result<pb::LeaseKeepAliveResponse, Status>
 /// The next answer of a keepalive stream; `None` once the client is done.
 async fn next_renewal(
     api: &Api,
+    from: &Identity,
     requests: &mut Streaming<pb::LeaseKeepAliveRequest>,
 ) -> Result<Option<pb::LeaseKeepAliveResponse>, Status> {
     match requests.message().await? {
-        Some(request) => renew(api, request.id).await.map(Some),
+        Some(request) => renew(api, from, request.id).await.map(Some),
         None => Ok(None),
     }
 }
@@ -50,9 +53,10 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let mut request = request.into_inner();
+        let (from, mut request) = self.0.split(request);
+        let caller = self.0.caller(from).await?;
         request.ttl = request.ttl.max(self.0.config.min_lease_ttl);
-        let mut response = self.0.store.lease_grant(request).await.map_err(to_status)?;
+        let mut response = self.0.store.by(&caller).lease_grant(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         Ok(Response::new(response))
     }
@@ -61,7 +65,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let mut response = self.0.store.lease_revoke(request.into_inner()).await.map_err(to_status)?;
+        let (from, request) = self.0.split(request);
+        let caller = self.0.caller(from).await?;
+        let mut response = self.0.store.by(&caller).lease_revoke(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         Ok(Response::new(response))
     }
@@ -72,11 +78,12 @@ impl Lease for LeaseService {
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<KeepAliveStream>, Status> {
-        let state = Some((self.0.clone(), request.into_inner()));
+        let from = Identity::of(request.metadata(), request.extensions(), self.0.config.client_cert_auth);
+        let state = Some((self.0.clone(), from, request.into_inner()));
         let stream = futures::stream::unfold(state, |state| async move {
-            let (api, mut requests) = state?;
-            match next_renewal(&api, &mut requests).await {
-                Ok(Some(response)) => Some((Ok(response), Some((api, requests)))),
+            let (api, from, mut requests) = state?;
+            match next_renewal(&api, &from, &mut requests).await {
+                Ok(Some(response)) => Some((Ok(response), Some((api, from, requests)))),
                 Ok(None) => None,
                 Err(status) => Some((Err(status), None)),
             }
@@ -88,9 +95,10 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let request = request.into_inner();
+        let (from, request) = self.0.split(request);
+        let caller = self.0.caller(from).await?;
         let id = request.id;
-        let mut response = match self.0.store.lease_time_to_live(request).await {
+        let mut response = match self.0.store.by(&caller).lease_time_to_live(request).await {
             Ok(response) => response,
             Err(error) if is_missing(&error) => {
                 pb::LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() }
@@ -105,7 +113,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let mut response = self.0.store.lease_leases(request.into_inner()).await.map_err(to_status)?;
+        let (from, request) = self.0.split(request);
+        let caller = self.0.caller(from).await?;
+        let mut response = self.0.store.by(&caller).lease_leases(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         Ok(Response::new(response))
     }

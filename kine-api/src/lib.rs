@@ -4,7 +4,8 @@
 //!   listeners, TLS and HTTP/2 settings.
 //! * [`ApiConfig`]: limits and intervals.
 //! * [`services`]: the generated gRPC servers and clients.
-//! * `kv`, `watch`, `lease`, `cluster`, `maintenance`, `auth`: the services.
+//! * `auth`: who asks: tokens, certificates, passwords; and the Auth service.
+//! * `kv`, `watch`, `lease`, `cluster`, `maintenance`: the other services.
 //! * `validate`: the checks etcd makes before a request reaches the store.
 //! * `layer`: what holds for every call: metadata, limits, metrics, cutting of
 //!   streams, warnings about slow requests.
@@ -21,8 +22,7 @@
 //!
 //! # Not implemented
 //!
-//! Users, roles and tokens (the `Auth` service answers only what holds without
-//! them), the `Election` and `Lock` services (etcdctl's commands of that name
+//! The `Election` and `Lock` services (etcdctl's commands of that name
 //! do without), and the JSON gateway.
 
 mod api;
@@ -50,6 +50,7 @@ pub mod services {
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 }
 
+pub use auth::{JwtKeys, JwtOptions, PeerIdentity, TokenKind};
 pub use config::ApiConfig;
 pub use router::{metrics_router, router};
 pub use status::to_status;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::etcdserverpb::alarm_request::AlarmAction;
-use skiff_store::{Error, NodeError, Read, ReadReply, Status as Member, StoreExt};
+use skiff_store::{Access, Caller, Error, NodeError, Read, ReadReply, Status as Member, StoreExt};
 use tonic::{Request, Response, Status};
 
 use crate::api::Api;
@@ -58,8 +58,8 @@ fn pieces(mut chunk: Bytes) -> impl Iterator<Item = Bytes> {
 
 impl MaintenanceService {
     /// Lists alarms; kind NONE stands for all.
-    async fn list_alarms(&self, kind: i32) -> Result<pb::AlarmResponse, Status> {
-        match self.0.store.read(Read::Alarms).await.map_err(to_status)? {
+    async fn list_alarms(&self, caller: &Caller, kind: i32) -> Result<pb::AlarmResponse, Status> {
+        match self.0.store.read(Some(caller), Read::Alarms).await.map_err(to_status)? {
             ReadReply::Alarms(mut response) => {
                 response.alarms.retain(|alarm| kind == pb::AlarmType::None as i32 || alarm.alarm == kind);
                 Ok(response)
@@ -72,18 +72,24 @@ impl MaintenanceService {
 #[async_trait]
 impl Maintenance for MaintenanceService {
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
-        let request = request.into_inner();
+        let (from, request) = self.0.split(request);
+        let caller = self.0.caller(from).await?;
         let mut response = match request.action() {
-            AlarmAction::Get => self.list_alarms(request.alarm).await?,
+            AlarmAction::Get => self.list_alarms(&caller, request.alarm).await?,
             AlarmAction::Activate | AlarmAction::Deactivate => {
-                self.0.store.alarm(request).await.map_err(to_status)?
+                self.0.store.by(&caller).alarm(request).await.map_err(to_status)?
             }
         };
         self.0.fill(&mut response.header);
         Ok(Response::new(response))
     }
 
-    async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        let (from, _) = self.0.split(request);
+        self.0.authorize(from, Access::Admin).await?;
         let member = self.0.store.status();
         Ok(Response::new(pb::StatusResponse {
             header: Some(self.0.header(0)),
@@ -104,14 +110,18 @@ impl Maintenance for MaintenanceService {
 
     async fn defragment(
         &self,
-        _: Request<pb::DefragmentRequest>,
+        request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        let (from, _) = self.0.split(request);
+        self.0.authorize(from, Access::Admin).await?;
         self.0.store.defragment().await.map_err(to_status)?;
         Ok(Response::new(pb::DefragmentResponse { header: Some(self.0.header(0)) }))
     }
 
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        let mut response = self.0.store.hash(request.into_inner()).await.map_err(to_status)?;
+        let (from, request) = self.0.split(request);
+        let caller = self.0.caller(from).await?;
+        let mut response = self.0.store.by(&caller).hash(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         Ok(Response::new(response))
     }
@@ -120,14 +130,21 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        let mut response = self.0.store.hash_kv(request.into_inner()).await.map_err(to_status)?;
+        let (from, request) = self.0.split(request);
+        let caller = self.0.caller(from).await?;
+        let mut response = self.0.store.by(&caller).hash_kv(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         Ok(Response::new(response))
     }
 
     type SnapshotStream = SnapshotStream;
 
-    async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<SnapshotStream>, Status> {
+    async fn snapshot(
+        &self,
+        request: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<SnapshotStream>, Status> {
+        let (from, _) = self.0.split(request);
+        self.0.authorize(from, Access::Admin).await?;
         let snapshot = self.0.store.snapshot().await.map_err(to_status)?;
         let version = self.0.store.status().storage_version;
         let header = self.0.header(snapshot.revision);
@@ -153,11 +170,13 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        let (from, request) = self.0.split(request);
+        self.0.authorize(from, Access::Admin).await?;
         let vitals = self.0.store.vitals();
         if vitals.member_id != vitals.leader {
             return Err(to_status(NodeError::NotLeader));
         }
-        self.0.cluster.move_leader(request.into_inner().target_id).await.map_err(to_status)?;
+        self.0.cluster.move_leader(request.target_id).await.map_err(to_status)?;
         Ok(Response::new(pb::MoveLeaderResponse { header: Some(self.0.header(0)) }))
     }
 
@@ -165,7 +184,9 @@ impl Maintenance for MaintenanceService {
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        let version = self.0.cluster.downgrade(request.into_inner()).await.map_err(to_status)?;
+        let (from, request) = self.0.split(request);
+        self.0.authorize(from, Access::Admin).await?;
+        let version = self.0.cluster.downgrade(request).await.map_err(to_status)?;
         Ok(Response::new(pb::DowngradeResponse { header: Some(self.0.header(0)), version }))
     }
 }

@@ -11,7 +11,7 @@ use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
 };
-use skiff_store::Status as Member;
+use skiff_store::{Status as Member, Vitals};
 use tonic::Code;
 
 use crate::layer::method::{METHODS, Method};
@@ -208,6 +208,7 @@ statics! {
     DB_TOTAL: IntGauge = gauge("etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes.");
     DB_IN_USE: IntGauge = gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes.");
     REVISION: IntGauge = gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.");
+    AUTH_REVISION: IntGauge = gauge("etcd_debugging_auth_revision", "The current revision of auth store.");
     COMPACT_REVISION: IntGauge = gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.");
 }
 
@@ -228,7 +229,7 @@ pub(crate) static MVCC: LazyLock<MvccMetrics> = LazyLock::new(|| MvccMetrics {
 });
 
 /// Sets the gauges that tell the member's state.
-pub(crate) fn set_member(member: &Member) {
+pub(crate) fn set_member(member: &Member, vitals: &Vitals) {
     HAS_LEADER.set((member.leader != 0).into());
     IS_LEADER.set((member.leader != 0 && member.leader == member.member_id).into());
     IS_LEARNER.set(member.is_learner.into());
@@ -245,6 +246,7 @@ pub(crate) fn set_member(member: &Member) {
     DB_IN_USE.set(member.db_size_in_use);
     REVISION.set(member.revision);
     COMPACT_REVISION.set(member.compact_revision);
+    AUTH_REVISION.set(vitals.auth_revision as i64);
 }
 
 /// Sets the only series of a gauge that carries its information as a label.

@@ -36,7 +36,7 @@ pub fn router(
 ) -> Router {
     metrics::init();
     let cutter = Cutter::start(store.leader(), shutdown, config.election_timeout);
-    let api = Api { store, cluster, config: Arc::new(config) };
+    let api = Api::new(store, cluster, config);
     let serve_metrics = api.config.serve_metrics;
     let mut router = grpc(&api, &cutter).merge(web::routes(api.clone()));
     if serve_metrics {
@@ -48,7 +48,7 @@ pub fn router(
 /// Only metrics and health, for `--listen-metrics-urls`.
 pub fn metrics_router(store: Arc<dyn Store>, cluster: Arc<dyn Cluster>, config: ApiConfig) -> Router {
     metrics::init();
-    let api = Api { store, cluster, config: Arc::new(config) };
+    let api = Api::new(store, cluster, config);
     web::health_routes(api.clone()).merge(web::metrics_routes(api)).fallback(fallback)
 }
 

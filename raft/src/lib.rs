@@ -4,7 +4,7 @@
 //! * [`types`]: openraft's type parameters.
 //! * [`codec`]: log entries, votes and positions as bytes.
 //! * [`state`]: entries in, answers out; snapshots.
-//! * [`lessor`]: keeps time for leases.
+//! * [`lessor`], `tokens`: keep time for leases and simple tokens.
 //! * [`peer`]: what members ask of each other, and who answers.
 //! * [`transport`]: members talk to each other over gRPC.
 //! * [`wal`], [`log_store`]: the log on disk.
@@ -23,6 +23,7 @@ pub mod peer;
 pub mod responder;
 pub mod snapshot;
 pub mod state;
+mod tokens;
 pub mod transport;
 pub mod types;
 pub mod wal;

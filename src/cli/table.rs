@@ -52,7 +52,6 @@ const NO_ROTATION: &str = "logs are not rotated here; the service manager does i
 const NO_HASH_CHECK: &str =
     "members' hashes are not compared on their own yet; etcdctl endpoint hashkv --cluster does";
 const BY_BYTES: &str = "the log is cut by its size in bytes";
-const NO_AUTH: &str = "authentication is not offered yet";
 
 use Group::{Auth, Cluster, Features, Limits, Logging, Member, Security, Unsafe};
 use Kind::{Bool, Choice, Duration, Int, List, Text};
@@ -132,9 +131,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Security, "cors", List, "*", "Origins browsers may call from.")
         .ignored("browsers' cross-origin calls are not offered"),
 
-    on(Auth, "auth-token", Text, "simple", "Kind of the tokens: simple, or jwt with its options.").refused(NO_AUTH),
-    on(Auth, "auth-token-ttl", Int, "300", "Seconds a simple token lives.").ignored(NO_AUTH),
-    on(Auth, "bcrypt-cost", Int, "10", "Cost of hashing passwords.").ignored(NO_AUTH),
+    on(Auth, "auth-token", Text, "simple", "Kind of the tokens: simple, or jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=5m."),
+    on(Auth, "auth-token-ttl", Int, "300", "Seconds a simple token lives after its last use."),
+    on(Auth, "bcrypt-cost", Int, "10", "Cost of hashing passwords, 4 to 31."),
 
     on(Logging, "log-level", Choice(&["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]), "info", "Least severe level to log."),
     on(Logging, "log-format", Choice(&["json", "console"]), "json", "Shape of a log line."),

@@ -1,5 +1,6 @@
 //! What `skiff etcd` runs with: the settings, typed and checked.
 
+mod auth;
 mod endpoint;
 mod features;
 
@@ -7,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use auth::AuthOptions;
 pub(crate) use endpoint::{Endpoint, Scheme};
 
 use crate::cli::Settings;
@@ -121,6 +123,8 @@ pub(crate) struct Config {
     pub(crate) client_tls: TlsOptions,
     /// TLS between peers.
     pub(crate) peer_tls: TlsOptions,
+    /// Users and tokens.
+    pub(crate) auth: AuthOptions,
     /// Logs.
     pub(crate) log: LogOptions,
     /// What to tell once there is a logger.
@@ -148,6 +152,7 @@ impl Config {
         check_tls("client", &listen.client_http, &client_tls, &mut warnings)?;
         check_tls("peer", &listen.peer, &peer_tls, &mut warnings)?;
         let (heartbeat, election) = times(settings)?;
+        let auth = AuthOptions::from_settings(settings, &mut warnings)?;
         Ok(Config {
             data_dir: match settings.text("data-dir") {
                 "" => {
@@ -174,6 +179,7 @@ impl Config {
             host_whitelist: settings.list("host-whitelist"),
             client_tls,
             peer_tls,
+            auth,
             log: LogOptions::from_settings(settings),
             warnings,
             name,

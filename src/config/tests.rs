@@ -84,6 +84,12 @@ fn wrong_combinations_are_refused_with_the_flag_named() {
         (&["--client-cert-auth"], "--trusted-ca-file"),
         (&["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"], "--tls-m"),
         (&["--cipher-suites=TLS_NOPE"], "TLS_NOPE"),
+        (&["--auth-token=magic"], "\"magic\" is no kind of token"),
+        (&["--auth-token=jwt"], "sign-method is missing"),
+        (&["--auth-token=jwt,sign-method"], "option=value"),
+        (&["--auth-token=jwt,sign-method=RS256,sign-method=HS256"], "given twice"),
+        (&["--auth-token=jwt,sign-method=RS256,ttl=soon"], "ttl: not a duration"),
+        (&["--auth-token-ttl=-1"], "--auth-token-ttl"),
     ];
     for (arguments, want) in table {
         let error = config(arguments).expect_err(&format!("{arguments:?}"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use skiff_kine_api::TokenKind;
 use skiff_store::pb::etcdserverpb::RangeRequest;
 use skiff_store::{Error, NodeError, Store, StoreExt};
 use tokio::sync::Semaphore;
@@ -34,6 +35,7 @@ struct Opened {
     client_tls: Option<Arc<ServerTls>>,
     peer_tls: Option<Arc<ServerTls>>,
     peer_client_tls: Option<Arc<PeerClientTls>>,
+    tokens: TokenKind,
 }
 
 /// Runs a member until a signal, or until it cannot go on.
@@ -93,6 +95,7 @@ fn open(config: &mut Config) -> Result<Opened, String> {
         client_tls: ServerTls::new(&config.client_tls)?,
         peer_tls: ServerTls::new(&config.peer_tls)?,
         peer_client_tls: PeerClientTls::new(&config.peer_tls)?,
+        tokens: config.auth.tokens.load()?,
     })
 }
 
@@ -110,7 +113,7 @@ impl Ports {
         let (stop_peers, peers_stop) = Stop::new();
         let slots = Arc::new(Semaphore::new(process::connection_slots()));
         let options = ConnectionOptions::for_clients(&config.listen);
-        let api = member::api_config(config);
+        let api = member::api_config(config, opened.tokens);
         let whole = skiff_kine_api::router(member.store(), member.cluster(), api.clone(), stop.receiver());
         let metrics = skiff_kine_api::metrics_router(member.store(), member.cluster(), api);
         let allowed = AllowedHosts::new(&config.host_whitelist);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Router;
-use skiff_kine_api::ApiConfig;
+use skiff_kine_api::{ApiConfig, TokenKind};
 use skiff_raft::clock::SystemClock;
 use skiff_raft::disk::RealDisk;
 use skiff_raft::node::{End, InitialState, Node, NodeConfig, Parts};
@@ -96,7 +96,7 @@ impl Member {
 }
 
 /// The API's settings.
-pub(super) fn api_config(config: &Config) -> ApiConfig {
+pub(super) fn api_config(config: &Config, tokens: TokenKind) -> ApiConfig {
     ApiConfig {
         max_request_bytes: config.limits.max_request_bytes,
         max_txn_ops: config.limits.max_txn_ops,
@@ -107,6 +107,9 @@ pub(super) fn api_config(config: &Config) -> ApiConfig {
         min_lease_ttl: node_config(config).min_lease_ttl(),
         extensive_metrics: config.extensive_metrics,
         serve_metrics: true,
+        tokens,
+        bcrypt_cost: config.auth.bcrypt_cost,
+        client_cert_auth: config.auth.by_certificate,
     }
 }
 
@@ -135,6 +138,7 @@ fn node_config(config: &Config) -> NodeConfig {
         strict_reconfig: config.strict_reconfig,
         slow_apply: config.warn_apply,
         compaction_pause: config.limits.compaction_sleep,
+        token_ttl: config.auth.token_ttl,
         mvcc: MvccConfig {
             compaction_batch: config.limits.compaction_batch,
             index_file: Some(config.data_dir.join("member").join("index")),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use skiff_kine_api::PeerIdentity;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::authority::Readable;
@@ -57,20 +58,12 @@ impl ConnectionOptions {
     }
 }
 
-/// Who is at the other end, as an extension of every request of a client that
-/// showed a certificate.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Client {
-    /// Common name of its certificate.
-    pub(crate) common_name: Option<String>,
-}
-
 /// Serves a connection until it ends, or until requests under way have ended
 /// after the word to stop.
 pub(super) async fn run(socket: Socket, port: Port, stop: Stop) {
     match (socket, port.tls.clone()) {
-        (Socket::Tcp(stream), None) => serve(stream, Client::default(), port, stop).await,
-        (Socket::Unix(stream), None) => serve(stream, Client::default(), port, stop).await,
+        (Socket::Tcp(stream), None) => serve(stream, PeerIdentity::default(), port, stop).await,
+        (Socket::Unix(stream), None) => serve(stream, PeerIdentity::default(), port, stop).await,
         (Socket::Tcp(stream), Some(tls)) => {
             let remote = stream.peer_addr().map_or_else(|_| "gone".to_owned(), |address| address.to_string());
             handshake(stream, &remote, &tls, port, stop).await;
@@ -89,14 +82,14 @@ where
     };
     match accepted {
         Ok(accepted) => {
-            let client = Client { common_name: accepted.common_name };
+            let client = PeerIdentity { common_name: accepted.common_name };
             serve(accepted.stream, client, port, stop).await;
         }
         Err(error) => tracing::warn!(remote, %error, port = port.name, "rejected a connection"),
     }
 }
 
-async fn serve<S>(stream: S, client: Client, port: Port, mut stop: Stop)
+async fn serve<S>(stream: S, client: PeerIdentity, port: Port, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

@@ -26,6 +26,11 @@
 //! *Watches.* A watcher gets every event of its range from its start revision
 //! on, once, in revision order, and all events of one revision together. It
 //! lags, or it is cancelled with a reason; it never skips.
+//!
+//! *Permissions.* Reads and writes say who asks. Without a [`Caller`] the
+//! members themselves ask, and everything is permitted. With one the store
+//! checks, against the very state it reads or changes, what the users and roles
+//! in it permit.
 
 use std::pin::Pin;
 
@@ -33,8 +38,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::Stream;
 
+use crate::auth::{Access, Caller, Credentials};
 use crate::error::{Error, Result};
 use crate::pb::etcdserverpb as pb;
+use crate::pb::skiff::v1::{AuthChange, Authenticate};
 use crate::watch::{WatchSpec, Watcher};
 
 /// A request that changes nothing.
@@ -55,6 +62,18 @@ pub enum Read {
     HashKv(pb::HashKvRequest),
     /// The alarms.
     Alarms,
+    /// Whether auth is on.
+    AuthStatus,
+    /// The roles of a user.
+    UserGet(pb::AuthUserGetRequest),
+    /// The names of all users.
+    UserList,
+    /// The permissions of a role.
+    RoleGet(pb::AuthRoleGetRequest),
+    /// The names of all roles.
+    RoleList,
+    /// What a user's password is checked against. Never for a client.
+    Credentials(String),
 }
 
 /// The answer to a [`Read`]; the variant is the request's.
@@ -77,6 +96,18 @@ pub enum ReadReply {
     HashKv(pb::HashKvResponse),
     /// Of [`Read::Alarms`].
     Alarms(pb::AlarmResponse),
+    /// Of [`Read::AuthStatus`].
+    AuthStatus(pb::AuthStatusResponse),
+    /// Of [`Read::UserGet`].
+    UserGet(pb::AuthUserGetResponse),
+    /// Of [`Read::UserList`].
+    UserList(pb::AuthUserListResponse),
+    /// Of [`Read::RoleGet`].
+    RoleGet(pb::AuthRoleGetResponse),
+    /// Of [`Read::RoleList`].
+    RoleList(pb::AuthRoleListResponse),
+    /// Of [`Read::Credentials`].
+    Credentials(Credentials),
 }
 
 /// A request that may change something.
@@ -99,6 +130,10 @@ pub enum Write {
     LeaseKeepAlive(pb::LeaseKeepAliveRequest),
     /// Raise or end an alarm.
     Alarm(pb::AlarmRequest),
+    /// Change users, roles, or whether they count.
+    Auth(AuthChange),
+    /// Give a token to a user whose password was checked.
+    Authenticate(Authenticate),
 }
 
 /// The answer to a [`Write`]; the variant is the request's.
@@ -123,8 +158,11 @@ pub enum WriteReply {
     LeaseKeepAlive(pb::LeaseKeepAliveResponse),
     /// Of [`Write::Alarm`].
     Alarm(pb::AlarmResponse),
-    /// Of a command that has no answer of its own (member attributes, cluster
-    /// version, lease checkpoint); holds the revision.
+    /// Of [`Write::Authenticate`].
+    Authenticate(pb::AuthenticateResponse),
+    /// Of [`Write::Auth`], and of a command that has no answer of its own
+    /// (member attributes, cluster version, lease checkpoint); holds the
+    /// revision.
     Done(i64),
 }
 
@@ -182,6 +220,10 @@ pub struct Vitals {
     pub revision: i64,
     /// This member has no vote.
     pub is_learner: bool,
+    /// Permissions count.
+    pub auth_enabled: bool,
+    /// Counts changes of users and roles.
+    pub auth_revision: u64,
 }
 
 /// A stream of pieces of a range; the merge of all is the range's answer.
@@ -202,38 +244,45 @@ pub struct SnapshotStream {
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
     /// Answers a request that changes nothing.
-    async fn read(&self, read: Read) -> Result<ReadReply>;
+    async fn read(&self, caller: Option<&Caller>, read: Read) -> Result<ReadReply>;
 
     /// Answers a range in pieces, in key order, from one state, with bounded
     /// memory.
     ///
     /// # Errors
     /// As for a range, before the first piece.
-    async fn read_stream(&self, request: pb::RangeRequest) -> Result<RangeStream>;
+    async fn read_stream(&self, caller: Option<&Caller>, request: pb::RangeRequest) -> Result<RangeStream>;
 
     /// Makes a change durable and answers it.
-    async fn write(&self, write: Write) -> Result<WriteReply>;
+    async fn write(&self, caller: Option<&Caller>, write: Write) -> Result<WriteReply>;
+
+    /// Whether a caller may do something in the current state, for what is
+    /// neither a read nor a write: to start a watch, to take a snapshot, to
+    /// change the membership. Never waits.
+    ///
+    /// # Errors
+    /// As the request itself would fail.
+    fn authorize(&self, caller: &Caller, access: Access<'_>) -> Result<()>;
+
+    /// Who presents a token that was given out by [`Write::Authenticate`]. A
+    /// member that is behind waits for the entry that gave it out.
+    ///
+    /// # Errors
+    /// [`InvalidAuthToken`](crate::ApiError::InvalidAuthToken) where it counts no
+    /// more or never did.
+    async fn resolve_token(&self, token: &str) -> Result<Caller>;
 
     /// Starts to report changes. Never waits; a start revision that has been
-    /// compacted is reported by the watcher itself.
+    /// compacted is reported by the watcher itself. Asks for no permission: see
+    /// [`Store::authorize`].
     fn watch(&self, spec: WatchSpec) -> Watcher;
 
     /// This member's state, without waiting.
     fn status(&self) -> Status;
 
     /// What every request needs of the status. Called once or twice a request:
-    /// a store should answer it from atomics.
-    fn vitals(&self) -> Vitals {
-        let status = self.status();
-        Vitals {
-            cluster_id: status.cluster_id,
-            member_id: status.member_id,
-            leader: status.leader,
-            raft_term: status.raft_term,
-            revision: status.revision,
-            is_learner: status.is_learner,
-        }
-    }
+    /// must be cheap.
+    fn vitals(&self) -> Vitals;
 
     /// A receiver of the leader this member follows; 0 for none.
     fn leader(&self) -> tokio::sync::watch::Receiver<u64>;
@@ -270,23 +319,48 @@ pub trait Cluster: Send + Sync + 'static {
     async fn downgrade(&self, request: pb::DowngradeRequest) -> Result<String>;
 }
 
+/// A store as a client may use it: with the typed methods of [`StoreExt`], each
+/// checked against what the client may do.
+#[derive(Clone, Copy)]
+pub struct By<'a, S: ?Sized> {
+    store: &'a S,
+    caller: &'a Caller,
+}
+
 macro_rules! typed {
     ($($(#[$meta:meta])* $name:ident($request:ty) -> $reply:ty = $call:ident $enum:ident::$variant:ident / $replies:ident;)*) => {
         /// The seam with one method per request: the only place that takes the
-        /// variants of replies apart.
+        /// variants of replies apart. The methods here ask for nobody's
+        /// permission; [`StoreExt::by`] does.
         #[async_trait]
         pub trait StoreExt: Store {
+            /// The store for a client.
+            fn by<'a>(&'a self, caller: &'a Caller) -> By<'a, Self> {
+                By { store: self, caller }
+            }
+
             $(
                 $(#[$meta])*
                 async fn $name(&self, request: $request) -> Result<$reply> {
-                    match self.$call($enum::$variant(request)).await? {
-                        $replies::$variant(reply) => Ok(reply),
-                        other => Err(Error::Other(format!(
-                            "store answered {} with {other:?}", stringify!($name)
-                        ))),
-                    }
+                    typed!(@take $name, self.$call(None, $enum::$variant(request)), $replies::$variant)
                 }
             )*
+        }
+
+        impl<S: Store + ?Sized> By<'_, S> {
+            $(
+                $(#[$meta])*
+                pub async fn $name(&self, request: $request) -> Result<$reply> {
+                    let call = self.store.$call(Some(self.caller), $enum::$variant(request));
+                    typed!(@take $name, call, $replies::$variant)
+                }
+            )*
+        }
+    };
+    (@take $name:ident, $call:expr, $replies:ident::$variant:ident) => {
+        match $call.await? {
+            $replies::$variant(reply) => Ok(reply),
+            other => Err(Error::Other(format!("store answered {} with {other:?}", stringify!($name)))),
         }
     };
 }
@@ -320,6 +394,14 @@ typed! {
     lease_keep_alive(pb::LeaseKeepAliveRequest) -> pb::LeaseKeepAliveResponse = write Write::LeaseKeepAlive / WriteReply;
     /// Raises or ends an alarm.
     alarm(pb::AlarmRequest) -> pb::AlarmResponse = write Write::Alarm / WriteReply;
+    /// Tells the roles of a user.
+    user_get(pb::AuthUserGetRequest) -> pb::AuthUserGetResponse = read Read::UserGet / ReadReply;
+    /// Tells the permissions of a role.
+    role_get(pb::AuthRoleGetRequest) -> pb::AuthRoleGetResponse = read Read::RoleGet / ReadReply;
+    /// Tells what a user's password is checked against.
+    credentials(String) -> Credentials = read Read::Credentials / ReadReply;
+    /// Gives a token to a user whose password was checked.
+    authenticate(Authenticate) -> pb::AuthenticateResponse = write Write::Authenticate / WriteReply;
 }
 
 impl<T: Store + ?Sized> StoreExt for T {}

@@ -144,6 +144,40 @@ errors! {
         NotCapable => FailedPrecondition, "etcdserver: not capable";
         /// Auth is not on.
         AuthNotEnabled => FailedPrecondition, "etcdserver: authentication is not enabled";
+        /// Auth cannot be turned on without the user root.
+        RootUserNotExist => FailedPrecondition, "etcdserver: root user does not exist";
+        /// Auth cannot be turned on while the user root lacks the role root.
+        RootRoleNotExist => FailedPrecondition, "etcdserver: root user does not have root role";
+        /// The user name is taken.
+        UserExists => FailedPrecondition, "etcdserver: user name already exists";
+        /// A request without a user.
+        UserEmpty => InvalidArgument, "etcdserver: user name is empty";
+        /// No such user.
+        UserNotFound => FailedPrecondition, "etcdserver: user name not found";
+        /// The role name is taken.
+        RoleExists => FailedPrecondition, "etcdserver: role name already exists";
+        /// No such role.
+        RoleNotFound => FailedPrecondition, "etcdserver: role name not found";
+        /// A role without a name.
+        RoleEmpty => InvalidArgument, "etcdserver: role name is empty";
+        /// The password is wrong, or the user is not there.
+        AuthFailed => InvalidArgument, "etcdserver: authentication failed, invalid user ID or password";
+        /// A password was given for a user without one. etcd's own text, which it does not map to a code.
+        NoPasswordUser => Unknown, "auth: authentication failed, password was given for no password user";
+        /// A grant without a permission.
+        PermissionNotGiven => InvalidArgument, "etcdserver: permission not given";
+        /// The user may not do this.
+        PermissionDenied => PermissionDenied, "etcdserver: permission denied";
+        /// The user does not have the role.
+        RoleNotGranted => FailedPrecondition, "etcdserver: role is not granted to the user";
+        /// The role does not have the permission.
+        PermissionNotGranted => FailedPrecondition, "etcdserver: permission is not granted to the role";
+        /// The token is forged, has expired, or is of a user that is gone.
+        InvalidAuthToken => Unauthenticated, "etcdserver: invalid auth token";
+        /// The change would lock everybody out, or is no permission.
+        InvalidAuthManagement => InvalidArgument, "etcdserver: invalid auth management";
+        /// Users or roles have changed since the caller was identified.
+        AuthOldRevision => InvalidArgument, "etcdserver: revision of auth store is old";
     }
 }
 

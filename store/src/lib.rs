@@ -6,6 +6,7 @@
 //! * [`engine`]: ordered byte maps that hold the state: RocksDB, or memory for
 //!   tests and simulation.
 //! * [`index`]: the copy-on-write B+tree behind the index and the memory engine.
+//! * [`auth`]: users, roles, permissions and tokens.
 //! * [`watch`]: reports changes to watchers, with bounded memory.
 //! * [`clock`]: the seam to time.
 //! * [`archive`]: snapshots as files.
@@ -16,6 +17,7 @@
 
 pub mod api;
 pub mod archive;
+pub mod auth;
 pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -24,6 +26,7 @@ pub mod error;
 pub mod index;
 pub mod local;
 pub mod mvcc;
+mod secretive;
 pub mod watch;
 
 /// Generated messages: `etcdserverpb`, `mvccpb`, `authpb`, `skiff::v1`.
@@ -32,7 +35,16 @@ pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));
 }
 
+impl From<pb::skiff::v1::command::Op> for pb::skiff::v1::Command {
+    /// A command of the members themselves: nobody's permission is asked.
+    fn from(op: pb::skiff::v1::command::Op) -> Self {
+        Self { op: Some(op), caller: None }
+    }
+}
+
 pub use api::{
-    Cluster, RangeStream, Read, ReadReply, SnapshotStream, Status, Store, StoreExt, Vitals, Write, WriteReply,
+    By, Cluster, RangeStream, Read, ReadReply, SnapshotStream, Status, Store, StoreExt, Vitals, Write,
+    WriteReply,
 };
+pub use auth::{Access, Caller};
 pub use error::{ApiError, Code, Error, NodeError, Result};

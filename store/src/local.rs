@@ -17,6 +17,7 @@ mod tests;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -25,9 +26,10 @@ use self::applier::Applier;
 use self::lessor::Lessor;
 use self::queue::{Job, Queue};
 use crate::api::{RangeStream, Read, ReadReply, SnapshotStream, Status, Store, Vitals, Write, WriteReply};
+use crate::auth::{Access, Caller, SimpleTokens};
 use crate::clock::Clock;
 use crate::engine::Engine;
-use crate::error::{Error, NodeError, Result};
+use crate::error::{ApiError, Error, NodeError, Result};
 use crate::mvcc::{Entry, Mvcc, MvccConfig};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::skiff::v1::command::Op;
@@ -60,6 +62,8 @@ pub struct LocalConfig {
     pub flush: bool,
     /// Requests that may wait for the applier; more are refused.
     pub max_waiting: usize,
+    /// Time a token lives after its last use.
+    pub token_ttl: Duration,
     /// Where copies of the store are made on their way into a snapshot; best on
     /// the file system of the engine.
     pub snapshot_dir: PathBuf,
@@ -82,6 +86,7 @@ impl Default for LocalConfig {
             min_lease_ttl: 2,
             flush: true,
             max_waiting: 10_000,
+            token_ttl: Duration::from_secs(300),
             snapshot_dir: std::env::temp_dir(),
         }
     }
@@ -100,6 +105,7 @@ struct Shared {
     mvcc: Arc<Mvcc>,
     clock: Arc<dyn Clock>,
     lessor: Mutex<Lessor>,
+    tokens: SimpleTokens,
     queue: Queue,
     last_lease: AtomicI64,
 }
@@ -112,7 +118,7 @@ impl LocalStore {
     pub fn open(engine: Arc<dyn Engine>, config: LocalConfig, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
         let mvcc = Mvcc::open(engine, config.mvcc.clone())?;
         if mvcc.cluster_version().is_empty() {
-            let version = Command { op: Some(Op::ClusterVersion(config.cluster_version.clone())) };
+            let version = Command::from(Op::ClusterVersion(config.cluster_version.clone()));
             mvcc.apply(&[next_entry(&mvcc, vec![version])])?;
         }
         let lessor = Lessor::new(&mvcc.leases(), clock.now());
@@ -120,6 +126,7 @@ impl LocalStore {
         let shared = Arc::new(Shared {
             queue: Queue::new(config.max_waiting),
             lessor: Mutex::new(lessor),
+            tokens: SimpleTokens::new(config.token_ttl, 0),
             last_lease: AtomicI64::new(0),
             mvcc,
             clock,
@@ -139,29 +146,34 @@ impl LocalStore {
         work.await.map_err(|error| Error::Other(format!("running a request: {error}")))?
     }
 
-    async fn propose(&self, op: Op) -> Result<WriteReply> {
+    async fn propose(&self, caller: Option<&Caller>, op: Op) -> Result<WriteReply> {
         let physical = match &op {
             Op::Compact(request) if request.physical => Some(request.revision),
             _ => None,
         };
         let (reply, answer) = tokio::sync::oneshot::channel();
-        self.shared.queue.push(Job { command: Command { op: Some(op) }, physical, reply })?;
+        let command = Command { op: Some(op), caller: caller.cloned() };
+        self.shared.queue.push(Job { command, physical, reply })?;
         answer.await.map_err(|_| Error::Node(NodeError::Stopped))?
     }
 
-    async fn grant(&self, mut request: pb::LeaseGrantRequest) -> Result<WriteReply> {
+    async fn grant(&self, caller: Option<&Caller>, mut request: pb::LeaseGrantRequest) -> Result<WriteReply> {
         request.ttl = request.ttl.max(self.shared.config.min_lease_ttl);
         if request.id == 0 {
             request.id = self.shared.free_lease();
         }
-        self.propose(Op::LeaseGrant(request)).await
+        self.propose(caller, Op::LeaseGrant(request)).await
     }
 }
 
 impl Shared {
     /// Replaces the stored time of a lease by the time it has left.
-    fn time_to_live(&self, request: &pb::LeaseTimeToLiveRequest) -> Result<ReadReply> {
-        let mut reply = self.mvcc.read(&Read::LeaseTimeToLive(*request))?;
+    fn time_to_live(
+        &self,
+        caller: Option<&Caller>,
+        request: &pb::LeaseTimeToLiveRequest,
+    ) -> Result<ReadReply> {
+        let mut reply = self.mvcc.read(caller, &Read::LeaseTimeToLive(*request))?;
         if let ReadReply::LeaseTimeToLive(response) = &mut reply
             && response.ttl >= 0
             && let Some(left) = self.lessor.lock().remaining(request.id, self.clock.now())
@@ -194,10 +206,11 @@ impl Shared {
 
     fn stream(
         &self,
+        caller: Option<&Caller>,
         request: &pb::RangeRequest,
         pieces: &tokio::sync::mpsc::Sender<Result<pb::RangeResponse>>,
     ) {
-        let chunks = match self.mvcc.read_chunks(request, STREAM_CHUNK) {
+        let chunks = match self.mvcc.read_chunks(caller, request, STREAM_CHUNK) {
             Ok(chunks) => chunks,
             Err(error) => return drop(pieces.blocking_send(Err(error))),
         };
@@ -215,18 +228,19 @@ fn next_entry(mvcc: &Mvcc, commands: Vec<Command>) -> Entry {
 
 #[async_trait]
 impl Store for LocalStore {
-    async fn read(&self, read: Read) -> Result<ReadReply> {
+    async fn read(&self, caller: Option<&Caller>, read: Read) -> Result<ReadReply> {
+        let caller = caller.cloned();
         self.blocking(move |shared| match &read {
-            Read::LeaseTimeToLive(request) => shared.time_to_live(request),
-            read => shared.mvcc.read(read),
+            Read::LeaseTimeToLive(request) => shared.time_to_live(caller.as_ref(), request),
+            read => shared.mvcc.read(caller.as_ref(), read),
         })
         .await
     }
 
-    async fn read_stream(&self, request: pb::RangeRequest) -> Result<RangeStream> {
+    async fn read_stream(&self, caller: Option<&Caller>, request: pb::RangeRequest) -> Result<RangeStream> {
         let (pieces, mut stream) = tokio::sync::mpsc::channel(STREAM_PIECES);
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || shared.stream(&request, &pieces));
+        let (shared, caller) = (Arc::clone(&self.shared), caller.cloned());
+        tokio::task::spawn_blocking(move || shared.stream(caller.as_ref(), &request, &pieces));
         let mut first = match stream.recv().await {
             Some(first) => Some(first?),
             None => return Err(Error::Other("a stream ended before its first piece".to_owned())),
@@ -237,22 +251,36 @@ impl Store for LocalStore {
         })))
     }
 
-    async fn write(&self, write: Write) -> Result<WriteReply> {
+    async fn write(&self, caller: Option<&Caller>, write: Write) -> Result<WriteReply> {
         let op = match write {
             Write::Put(request) => Op::Put(request),
             Write::DeleteRange(request) => Op::DeleteRange(request),
             Write::Txn(request) => Op::Txn(request),
             Write::Compact(request) => Op::Compact(request),
-            Write::LeaseGrant(request) => return self.grant(request).await,
+            Write::LeaseGrant(request) => return self.grant(caller, request).await,
             Write::LeaseRevoke(request) => {
                 Op::LeaseRevoke(LeaseRevoke { id: request.id, expired_in_term: 0 })
             }
             Write::LeaseKeepAlive(request) => {
+                self.shared.mvcc.authorize_renewal(caller, request.id)?;
                 return Ok(WriteReply::LeaseKeepAlive(self.shared.keep_alive(&request)));
             }
             Write::Alarm(request) => Op::Alarm(request),
+            Write::Auth(change) => Op::Auth(change),
+            Write::Authenticate(request) => Op::Authenticate(request),
         };
-        self.propose(op).await
+        self.propose(caller, op).await
+    }
+
+    fn authorize(&self, caller: &Caller, access: Access<'_>) -> Result<()> {
+        self.shared.mvcc.authorize(caller, access)
+    }
+
+    /// Nothing to wait for: a token is told to its user after it was applied.
+    async fn resolve_token(&self, token: &str) -> Result<Caller> {
+        let Shared { tokens, clock, mvcc, .. } = &*self.shared;
+        let user = tokens.use_token(token, clock.now()).ok_or(ApiError::InvalidAuthToken)?;
+        Ok(Caller { user, auth_revision: mvcc.vitals().1 })
     }
 
     fn watch(&self, spec: WatchSpec) -> Watcher {
@@ -283,13 +311,16 @@ impl Store for LocalStore {
 
     fn vitals(&self) -> Vitals {
         let Shared { mvcc, config, .. } = &*self.shared;
+        let (auth_enabled, auth_revision, revision) = mvcc.vitals();
         Vitals {
             cluster_id: config.cluster_id,
             member_id: config.member.id,
             leader: config.member.id,
             raft_term: TERM,
-            revision: mvcc.revision(),
+            revision,
             is_learner: false,
+            auth_enabled,
+            auth_revision,
         }
     }
 

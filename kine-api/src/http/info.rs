@@ -38,7 +38,7 @@ async fn version(State(api): State<Api>, method: Method) -> Response {
 }
 
 async fn collect(State(api): State<Api>) -> Response {
-    metrics::set_member(&api.store.status());
+    metrics::set_member(&api.store.status(), &api.store.vitals());
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
     if let Err(error) = encoder.encode(&prometheus::gather(), &mut text) {

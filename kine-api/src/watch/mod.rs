@@ -9,6 +9,7 @@ use skiff_store::pb::etcdserverpb::WatchRequest;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::api::Api;
+use crate::auth::Identity;
 use crate::services::watch_server::Watch;
 use stream::WatchStream;
 
@@ -23,6 +24,7 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<WatchStream>, Status> {
-        Ok(Response::new(WatchStream::new(self.0.clone(), Box::pin(request.into_inner()))))
+        let from = Identity::of(request.metadata(), request.extensions(), self.0.config.client_cert_auth);
+        Ok(Response::new(WatchStream::new(self.0.clone(), from, Box::pin(request.into_inner()))))
     }
 }

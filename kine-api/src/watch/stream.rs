@@ -5,7 +5,9 @@
 //! queues of its watchers and nothing else. A watcher that falls behind reads
 //! history later; it never skips.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,17 +15,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
-use skiff_store::ApiError;
 use skiff_store::pb::etcdserverpb::watch_create_request::FilterType;
 use skiff_store::pb::etcdserverpb::watch_request::RequestUnion;
 use skiff_store::pb::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use skiff_store::watch::{WatchItem, WatchSpec, Watcher};
+use skiff_store::{Access, ApiError, Caller};
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 use tonic::Status;
 
 use super::fragment;
 use super::ready::ReadySet;
 use crate::api::Api;
+use crate::auth::Identity;
 use crate::to_status;
 
 /// Id that means the whole stream, or no watch.
@@ -37,6 +40,9 @@ const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 
 type Requests = Pin<Box<dyn Stream<Item = Result<WatchRequest, Status>> + Send>>;
+
+/// Finds out who asks for a watch.
+type Identifying = Pin<Box<dyn Future<Output = Result<Caller, Status>> + Send>>;
 
 /// A watch of the stream.
 struct Watch {
@@ -67,7 +73,10 @@ struct DeferredProgress {
 /// The responses of one watch stream.
 pub(crate) struct WatchStream {
     api: Api,
+    from: Identity,
     requests: Requests,
+    /// A watch to create once it is known who asks; requests behind it wait.
+    identifying: Option<(Identifying, WatchCreateRequest)>,
     watches: ReadySet<Watch>,
     next_id: i64,
     out: VecDeque<WatchResponse>,
@@ -79,10 +88,12 @@ pub(crate) struct WatchStream {
 
 impl WatchStream {
     /// A stream without watches.
-    pub(super) fn new(api: Api, requests: Requests) -> Self {
+    pub(super) fn new(api: Api, from: Identity, requests: Requests) -> Self {
         Self {
             api,
+            from,
             requests,
+            identifying: None,
             watches: ReadySet::new(),
             next_id: 0,
             out: VecDeque::new(),
@@ -94,6 +105,13 @@ impl WatchStream {
 
     /// Takes one request, if there is one.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        if let Some((identifying, _)) = &mut self.identifying {
+            let caller = ready!(identifying.as_mut().poll(cx));
+            if let Some((_, request)) = self.identifying.take() {
+                self.create(request, caller);
+            }
+            return Poll::Ready(Ok(()));
+        }
         match ready!(self.requests.as_mut().poll_next(cx)) {
             Some(Ok(request)) => self.handle(request),
             Some(Err(status)) => return Poll::Ready(Err(status)),
@@ -105,17 +123,28 @@ impl WatchStream {
 
     fn handle(&mut self, request: WatchRequest) {
         match request.request_union {
-            Some(RequestUnion::CreateRequest(request)) => self.create(request),
+            Some(RequestUnion::CreateRequest(request)) => self.identify(request),
             Some(RequestUnion::CancelRequest(request)) => self.cancel(request.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => self.request_progress(),
             None => {}
         }
     }
 
-    fn create(&mut self, request: WatchCreateRequest) {
+    /// Creates a watch, as soon as it is known who asks. A token is looked at
+    /// anew for every watch: it may have expired since the stream began.
+    fn identify(&mut self, request: WatchCreateRequest) {
+        if !self.api.store.vitals().auth_enabled {
+            return self.create(request, Ok(Caller::default()));
+        }
+        let (api, from) = (self.api.clone(), self.from.clone());
+        let identifying = Box::pin(async move { api.identify(&from).await });
+        self.identifying = Some((identifying, request));
+    }
+
+    fn create(&mut self, request: WatchCreateRequest, caller: Result<Caller, Status>) {
         // Taken before the watch starts: whatever comes after it is reported.
         let header = Some(self.api.header(0));
-        match self.start(request) {
+        match self.start(request, caller) {
             Ok(watch_id) => {
                 self.out.push_back(WatchResponse { header, watch_id, created: true, ..Default::default() })
             }
@@ -124,22 +153,31 @@ impl WatchStream {
                 watch_id: NO_WATCH,
                 created: true,
                 canceled: true,
-                cancel_reason: reason.to_owned(),
+                cancel_reason: reason.into_owned(),
                 ..Default::default()
             }),
         }
     }
 
-    fn start(&mut self, request: WatchCreateRequest) -> Result<i64, &'static str> {
+    fn start(
+        &mut self,
+        request: WatchCreateRequest,
+        caller: Result<Caller, Status>,
+    ) -> Result<i64, Cow<'static, str>> {
         // An empty key stands for the smallest one.
         let key = if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key };
         let range_end = request.range_end;
         let bounded = !range_end.is_empty() && range_end[..] != [0];
         if request.start_revision < 0 {
-            return Err(ApiError::Compacted.text());
+            return Err(ApiError::Compacted.text().into());
         }
+        let permitted = caller.and_then(|caller| {
+            let access = Access::Read(&key, &range_end);
+            self.api.store.authorize(&caller, access).map_err(to_status)
+        });
+        permitted.map_err(|status| denied(&status))?;
         if bounded && key >= range_end {
-            return Err(EMPTY_RANGE);
+            return Err(EMPTY_RANGE.into());
         }
         let watch_id = self.pick_id(request.watch_id)?;
         let watcher = self.api.store.watch(WatchSpec {
@@ -164,9 +202,9 @@ impl WatchStream {
         Ok(watch_id)
     }
 
-    fn pick_id(&mut self, asked: i64) -> Result<i64, &'static str> {
+    fn pick_id(&mut self, asked: i64) -> Result<i64, Cow<'static, str>> {
         if asked != 0 {
-            return if self.watches.contains(asked) { Err(DUPLICATE_ID) } else { Ok(asked) };
+            return if self.watches.contains(asked) { Err(DUPLICATE_ID.into()) } else { Ok(asked) };
         }
         while self.watches.contains(self.next_id) {
             self.next_id += 1;
@@ -310,6 +348,15 @@ impl Stream for WatchStream {
             }
         }
     }
+}
+
+/// Why a watch is not permitted, as etcd writes it: a whole status as text.
+/// Whatever cannot be told is a lack of permission.
+fn denied(status: &Status) -> Cow<'static, str> {
+    let known = [ApiError::InvalidAuthToken, ApiError::AuthOldRevision, ApiError::UserEmpty];
+    let reason = known.into_iter().find(|error| error.text() == status.message());
+    let status = to_status(reason.unwrap_or(ApiError::PermissionDenied));
+    format!("rpc error: code = {:?} desc = {}", status.code(), status.message()).into()
 }
 
 /// The lowest progress of all watches, `None` without watches; the id of one

@@ -5,6 +5,7 @@
 //! real etcd (`--test-threads=1`; 3.6 for all of them).
 #![allow(missing_docs, unreachable_pub)]
 
+mod auth;
 mod common;
 mod etcdctl;
 mod http;

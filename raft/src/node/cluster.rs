@@ -95,7 +95,7 @@ impl Cluster for Node {
             }
             pb::DowngradeInfo { enabled: true, target_version: format!("{}.{}.0", target.0, target.1) }
         };
-        core.execute(Command { op: Some(Op::Downgrade(info)) }).await?;
+        core.execute(Command::from(Op::Downgrade(info))).await?;
         Ok(current)
     }
 }

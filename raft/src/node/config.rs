@@ -76,6 +76,8 @@ pub struct NodeConfig {
     pub pending_limit: (usize, usize),
     /// Free bytes on the disk below which NOSPACE is raised; 0 for never.
     pub disk_reserve: u64,
+    /// Time a simple token lives after its last use.
+    pub token_ttl: Duration,
     /// Settings of the state machine.
     pub mvcc: MvccConfig,
 }
@@ -109,6 +111,7 @@ impl Default for NodeConfig {
             proposals_in_flight: 16,
             pending_limit: (65_536, 256 << 20),
             disk_reserve: 64 << 20,
+            token_ttl: Duration::from_secs(300),
             mvcc: MvccConfig::default(),
         }
     }

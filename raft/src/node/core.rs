@@ -22,6 +22,7 @@ use crate::metadata::Metadata;
 use crate::pb::skiff::raft::v1::{reply::Answer, request::Ask};
 use crate::peer::{CallError, PeerClient, Request};
 use crate::state::{Shared, StateDir, StateMachine};
+use crate::tokens::Tokens;
 use crate::types::{MemberNode, Membership, TypeConfig};
 use crate::wal::Wal;
 
@@ -38,6 +39,7 @@ pub(crate) struct Core {
     pub(crate) wal: Wal,
     pub(crate) state_dir: Arc<StateDir>,
     pub(crate) lessor: Arc<Lessor>,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) peers: Arc<dyn PeerClient>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) proposer: Proposer,

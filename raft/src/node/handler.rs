@@ -122,12 +122,19 @@ async fn answer(core: &Arc<Core>, ask: Ask) -> Result<Answer> {
         }
         Ask::LeaseRenew(request) => {
             leads(core)?;
-            let ttl = leases::renew_here(core, request.id).await?;
+            let ttl = leases::renew_here(core, request.caller.as_ref(), request.id).await?;
             Answer::LeaseRenew(pb::LeaseRenewReply { ttl })
         }
         Ask::LeaseTimeToLive(request) => {
             leads(core)?;
-            Answer::LeaseTimeToLive(leases::time_to_live_here(core, request).await?)
+            Answer::LeaseTimeToLive(leases::time_to_live_here(core, None, request).await?)
+        }
+        Ask::LeaseTimeToLiveBy(pb::LeaseTimeToLive { request, caller }) => {
+            leads(core)?;
+            // Without its caller it would be the members' own question.
+            let caller = caller.unwrap_or_default();
+            let request = request.unwrap_or_default();
+            Answer::LeaseTimeToLive(leases::time_to_live_here(core, Some(&caller), request).await?)
         }
         Ask::MemberChange(request) => Answer::MemberChange(membership::change(core, request).await?),
         Ask::ClusterInfo(request) => {
@@ -150,7 +157,7 @@ async fn answer(core: &Arc<Core>, ask: Ask) -> Result<Answer> {
         }),
         Ask::HashKv(request) => {
             let mvcc = core.shared.mvcc.clone();
-            match blocking(move || mvcc.read(&Read::HashKv(request))).await? {
+            match blocking(move || mvcc.read(None, &Read::HashKv(request))).await? {
                 ReadReply::HashKv(reply) => Answer::HashKv(reply),
                 _ => return Err(Error::Other("store answered a hash with something else".into())),
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skiff_store::api::{Read, ReadReply};
+use skiff_store::auth::Caller;
 use skiff_store::error::{Error, NodeError, Result};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::skiff::v1::{Command, LeaseRevoke, command::Op};
@@ -12,7 +13,7 @@ use super::core::Core;
 use super::wire;
 use crate::lessor::{CHECKPOINT_BATCH, REVOKES_PER_SECOND, Renewal};
 use crate::metrics::METRICS;
-use crate::pb::skiff::raft::v1::{LeaseRenew, reply::Answer, request::Ask};
+use crate::pb::skiff::raft::v1::{LeaseRenew, LeaseTimeToLive, reply::Answer, request::Ask};
 
 /// Pause before asking again who leads.
 const RETRY_PAUSE: Duration = Duration::from_millis(50);
@@ -20,11 +21,15 @@ const RETRY_PAUSE: Duration = Duration::from_millis(50);
 const EXPIRY_TICK: Duration = Duration::from_millis(500);
 
 /// Renews a lease, here or at the leader. TTL 0 where there is none.
-pub(crate) async fn keep_alive(core: &Arc<Core>, id: i64) -> Result<pb::LeaseKeepAliveResponse> {
+pub(crate) async fn keep_alive(
+    core: &Arc<Core>,
+    caller: Option<&Caller>,
+    id: i64,
+) -> Result<pb::LeaseKeepAliveResponse> {
     let ttl = at_leader(
         core,
-        || renew_here(core, id),
-        Ask::LeaseRenew(LeaseRenew { id }),
+        || renew_here(core, caller, id),
+        Ask::LeaseRenew(LeaseRenew { id, caller: caller.cloned() }),
         |answer| match answer {
             Answer::LeaseRenew(reply) => Some(reply.ttl),
             _ => None,
@@ -38,15 +43,16 @@ pub(crate) async fn keep_alive(core: &Arc<Core>, id: i64) -> Result<pb::LeaseKee
 ///
 /// # Errors
 /// [`NodeError::NotLeader`] where this member does not keep time.
-pub(crate) async fn renew_here(core: &Arc<Core>, id: i64) -> Result<i64> {
+pub(crate) async fn renew_here(core: &Arc<Core>, caller: Option<&Caller>, id: i64) -> Result<i64> {
     // A leader that lost its quorum must not renew: its successor counts anew.
     core.reads.barrier(core).await?;
+    core.shared.mvcc.authorize_renewal(caller, id)?;
     match core.lessor.renew(id) {
         Renewal::Renewed { ttl, clear } => {
             if clear {
                 let checkpoints = vec![pb::LeaseCheckpoint { id, remaining_ttl: 0 }];
                 let op = Op::LeaseCheckpoint(pb::LeaseCheckpointRequest { checkpoints });
-                core.execute(Command { op: Some(op) }).await?;
+                core.execute(Command::from(op)).await?;
             }
             Ok(ttl)
         }
@@ -59,12 +65,18 @@ pub(crate) async fn renew_here(core: &Arc<Core>, id: i64) -> Result<i64> {
 /// is none.
 pub(crate) async fn time_to_live(
     core: &Arc<Core>,
+    caller: Option<&Caller>,
     request: pb::LeaseTimeToLiveRequest,
 ) -> Result<pb::LeaseTimeToLiveResponse> {
-    let ask = Ask::LeaseTimeToLive(request);
+    let ask = match caller {
+        Some(caller) => {
+            Ask::LeaseTimeToLiveBy(LeaseTimeToLive { request: Some(request), caller: Some(caller.clone()) })
+        }
+        None => Ask::LeaseTimeToLive(request),
+    };
     at_leader(
         core,
-        || time_to_live_here(core, request),
+        || time_to_live_here(core, caller, request),
         ask,
         |answer| match answer {
             Answer::LeaseTimeToLive(reply) => Some(reply),
@@ -80,6 +92,7 @@ pub(crate) async fn time_to_live(
 /// [`NodeError::NotLeader`] where this member does not keep time.
 pub(crate) async fn time_to_live_here(
     core: &Arc<Core>,
+    caller: Option<&Caller>,
     request: pb::LeaseTimeToLiveRequest,
 ) -> Result<pb::LeaseTimeToLiveResponse> {
     core.reads.barrier(core).await?;
@@ -87,7 +100,7 @@ pub(crate) async fn time_to_live_here(
         return Err(NodeError::NotLeader.into());
     }
     let mvcc = &core.shared.mvcc;
-    let ReadReply::LeaseTimeToLive(mut reply) = mvcc.read(&Read::LeaseTimeToLive(request))? else {
+    let ReadReply::LeaseTimeToLive(mut reply) = mvcc.read(caller, &Read::LeaseTimeToLive(request))? else {
         return Err(Error::Other("store answered a lease's time with something else".into()));
     };
     match core.lessor.time_to_live(request.id) {
@@ -173,7 +186,7 @@ pub(crate) async fn run(core: Arc<Core>) {
 /// Proposes without waiting: what does not come through comes again.
 fn propose(core: &Arc<Core>, op: Op) {
     // Never forwarded: another leader keeps its own time.
-    let Ok(wait) = core.proposer.submit(Command { op: Some(op) }, true) else { return };
+    let Ok(wait) = core.proposer.submit(Command::from(op), true) else { return };
     core.spawn(async move {
         if let Ok(Err(error)) = wait.await {
             tracing::debug!(%error, "a lease's end was not replicated; it comes again");

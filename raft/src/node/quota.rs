@@ -75,7 +75,7 @@ fn alarm(core: &Core, action: pb::alarm_request::AlarmAction) -> Command {
         member_id: core.member_id,
         alarm: pb::AlarmType::Nospace as i32,
     };
-    Command { op: Some(Op::Alarm(request)) }
+    Command::from(Op::Alarm(request))
 }
 
 /// Raises NOSPACE while this member's disk is nearly full, and ends the alarm

@@ -8,7 +8,7 @@ use openraft::RaftNetworkFactory;
 use openraft::errors::{InitializeError, RaftError};
 use skiff_store::engine::Engine;
 use skiff_store::error::{Error, NodeError, Result};
-use skiff_store::mvcc::Mvcc;
+use skiff_store::mvcc::{EntryOutcome, Mvcc};
 use tokio::sync::{Semaphore, watch};
 
 use super::bootstrap::bootstrap;
@@ -25,6 +25,7 @@ use crate::metrics::METRICS;
 use crate::peer::PeerClient;
 use crate::snapshot::SnapshotDir;
 use crate::state::{Applier, EngineFactory, Shared, StateDir, StateMachine};
+use crate::tokens::Tokens;
 use crate::types::{MemberNode, TypeConfig, log_id};
 use crate::wal::{Health, Wal, WalOptions};
 
@@ -96,20 +97,28 @@ impl Node {
         check_gap(wal.purged().map(|id| id.index), applied.map(|id| id.index), &member_dir)?;
         let shared = Arc::new(Shared::new(mvcc.clone(), applied, members, config.flush_bytes));
         let lessor = Arc::new(Lessor::new(parts.clock.clone(), mvcc.leases()));
+        let tail = wal.last().map(|id| log_id(id.term, id.index));
+        let replayed = tail.map_or(0, |tail| tail.index);
+        let tokens = Arc::new(Tokens::new(parts.clock.clone(), config.token_ttl, replayed));
         let observer = {
-            let lessor = lessor.clone();
-            Box::new(move |changes: &[_]| lessor.apply(changes))
+            let (lessor, tokens) = (lessor.clone(), tokens.clone());
+            Box::new(move |outcome: &EntryOutcome| {
+                lessor.apply(&outcome.leases);
+                tokens.apply(&outcome.tokens);
+            })
         };
         let applier = Arc::new(Applier::start(shared.clone(), observer, config.slow_apply)?);
         let dir = Arc::new(dir);
         let weak: Arc<dyn Engine> = engine;
         let machine = StateMachine::new(shared.clone(), applier, dir.clone(), Arc::downgrade(&weak), {
-            let (lessor, mvcc) = (lessor.clone(), mvcc.clone());
-            Arc::new(move || lessor.reset(mvcc.leases()))
+            let (lessor, tokens, mvcc) = (lessor.clone(), tokens.clone(), mvcc.clone());
+            Arc::new(move || {
+                lessor.reset(mvcc.leases());
+                tokens.clear();
+            })
         });
         drop(weak);
         let health = wal.health();
-        let tail = wal.last().map(|id| log_id(id.term, id.index));
         let log = LogStore::new(wal.clone());
         let (network, peers) = connect(cluster_id, member_id);
         let raft = openraft::Raft::new(member_id, raft_config, network, log, machine.clone())
@@ -127,6 +136,7 @@ impl Node {
             wal,
             state_dir: dir,
             lessor,
+            tokens,
             peers,
             started: parts.clock.now(),
             clock: parts.clock,

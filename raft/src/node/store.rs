@@ -9,7 +9,8 @@ use openraft::async_runtime::WatchReceiver;
 use skiff_store::api::{
     RangeStream, Read, ReadReply, SnapshotStream, Status, Store, Vitals, Write, WriteReply,
 };
-use skiff_store::error::{Error, NodeError, Result};
+use skiff_store::auth::{Access, Caller, SimpleTokens};
+use skiff_store::error::{ApiError, Error, NodeError, Result};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::skiff::v1::{Command, LeaseRevoke, command::Op};
 use skiff_store::watch::{WatchSpec, Watcher};
@@ -29,14 +30,14 @@ const PHYSICAL_POLL: Duration = Duration::from_millis(10);
 
 #[async_trait]
 impl Store for Node {
-    async fn read(&self, read: Read) -> Result<ReadReply> {
+    async fn read(&self, caller: Option<&Caller>, read: Read) -> Result<ReadReply> {
         let core = &self.core;
         core.check_running()?;
         if core.is_learner() && !is_serializable(&read) {
             return Err(NodeError::NotSupportedForLearner.into());
         }
         if let Read::LeaseTimeToLive(request) = read {
-            return leases::time_to_live(core, request).await.map(ReadReply::LeaseTimeToLive);
+            return leases::time_to_live(core, caller, request).await.map(ReadReply::LeaseTimeToLive);
         }
         if needs_barrier(&read) {
             core.reads.barrier(core).await?;
@@ -44,14 +45,14 @@ impl Store for Node {
             self.recovered().await?;
         }
         if is_cheap(&read) {
-            return core.shared.mvcc.read(&read);
+            return core.shared.mvcc.read(caller, &read);
         }
         let _permit = self.heavy_reads.acquire().await.map_err(|_| NodeError::Stopped)?;
-        let mvcc = core.shared.mvcc.clone();
-        blocking(move || mvcc.read(&read)).await
+        let (mvcc, caller) = (core.shared.mvcc.clone(), caller.cloned());
+        blocking(move || mvcc.read(caller.as_ref(), &read)).await
     }
 
-    async fn read_stream(&self, request: pb::RangeRequest) -> Result<RangeStream> {
+    async fn read_stream(&self, caller: Option<&Caller>, request: pb::RangeRequest) -> Result<RangeStream> {
         let core = &self.core;
         core.check_running()?;
         if core.is_learner() && !request.serializable {
@@ -62,12 +63,12 @@ impl Store for Node {
         } else {
             core.reads.barrier(core).await?;
         }
-        let mvcc = core.shared.mvcc.clone();
-        let chunks = blocking(move || mvcc.read_chunks(&request, CHUNK_BYTES)).await?;
+        let (mvcc, caller) = (core.shared.mvcc.clone(), caller.cloned());
+        let chunks = blocking(move || mvcc.read_chunks(caller.as_ref(), &request, CHUNK_BYTES)).await?;
         Ok(stream_blocking(chunks))
     }
 
-    async fn write(&self, write: Write) -> Result<WriteReply> {
+    async fn write(&self, caller: Option<&Caller>, write: Write) -> Result<WriteReply> {
         let core = &self.core;
         core.check_running()?;
         if core.is_learner() {
@@ -75,7 +76,7 @@ impl Store for Node {
         }
         let write = match write {
             Write::LeaseKeepAlive(request) => {
-                return leases::keep_alive(core, request.id).await.map(WriteReply::LeaseKeepAlive);
+                return leases::keep_alive(core, caller, request.id).await.map(WriteReply::LeaseKeepAlive);
             }
             other => other,
         };
@@ -85,11 +86,29 @@ impl Store for Node {
         };
         let op = command(core, write)?;
         quota::check(core, &op).await?;
-        let reply = core.execute(Command { op: Some(op) }).await?;
+        let reply = core.execute(Command { op: Some(op), caller: caller.cloned() }).await?;
         if let Some(revision) = physical {
             core.wait_compacted(revision).await?;
         }
         Ok(reply)
+    }
+
+    fn authorize(&self, caller: &Caller, access: Access<'_>) -> Result<()> {
+        self.core.shared.mvcc.authorize(caller, access)
+    }
+
+    async fn resolve_token(&self, token: &str) -> Result<Caller> {
+        let core = &self.core;
+        core.check_running()?;
+        let given_at = SimpleTokens::index_of(token).ok_or(ApiError::InvalidAuthToken)?;
+        if core.shared.applied_index() < given_at {
+            // Another member gave it out and is a little ahead, or it is forged.
+            let wait = core.until_stop(core.shared.wait_applied(given_at));
+            let waited = tokio::time::timeout(core.config.request_timeout(), wait).await;
+            waited.map_err(|_| ApiError::InvalidAuthToken)?.ok_or(NodeError::Stopped)?;
+        }
+        let user = core.tokens.use_token(token).ok_or(ApiError::InvalidAuthToken)?;
+        Ok(Caller { user, auth_revision: core.shared.mvcc.vitals().1 })
     }
 
     fn watch(&self, spec: WatchSpec) -> Watcher {
@@ -125,13 +144,16 @@ impl Store for Node {
 
     fn vitals(&self) -> Vitals {
         let core = &self.core;
+        let (auth_enabled, auth_revision, revision) = core.shared.mvcc.vitals();
         Vitals {
             cluster_id: core.cluster_id,
             member_id: core.member_id,
             leader: core.leader(),
             raft_term: core.term(),
-            revision: core.shared.mvcc.revision(),
+            revision,
             is_learner: core.is_learner(),
+            auth_enabled,
+            auth_revision,
         }
     }
 
@@ -227,6 +249,8 @@ fn command(core: &Core, write: Write) -> Result<Op> {
         }
         Write::LeaseRevoke(request) => Op::LeaseRevoke(LeaseRevoke { id: request.id, expired_in_term: 0 }),
         Write::Alarm(request) => Op::Alarm(request),
+        Write::Auth(change) => Op::Auth(change),
+        Write::Authenticate(request) => Op::Authenticate(request),
         other => return Err(Error::Other(format!("write {other:?} is not replicated"))),
     })
 }
@@ -243,7 +267,14 @@ fn needs_barrier(read: &Read) -> bool {
     match read {
         Read::Range(request) => !request.serializable,
         Read::Txn(request) => !txn_serializable(request),
-        Read::LeaseLeases(_) | Read::Alarms => true,
+        Read::LeaseLeases(_)
+        | Read::Alarms
+        | Read::AuthStatus
+        | Read::UserGet(_)
+        | Read::UserList
+        | Read::RoleGet(_)
+        | Read::RoleList
+        | Read::Credentials(_) => true,
         _ => false,
     }
 }
@@ -272,7 +303,12 @@ fn is_cheap(read: &Read) -> bool {
             Some(Request::RequestRange(range)) => cheap_range(range),
             _ => false,
         }),
-        Read::Alarms | Read::LeaseTimeToLive(_) => true,
+        Read::Alarms
+        | Read::LeaseTimeToLive(_)
+        | Read::AuthStatus
+        | Read::UserGet(_)
+        | Read::RoleGet(_)
+        | Read::Credentials(_) => true,
         _ => false,
     }
 }

@@ -180,7 +180,7 @@ pub(crate) async fn publish(core: Arc<Core>) {
         }
         let member = core.membership().get_node(&core.member_id).is_some();
         if member && core.leader() != 0 {
-            let command = Command { op: Some(Op::MemberPublish(own.clone())) };
+            let command = Command::from(Op::MemberPublish(own.clone()));
             match core.execute(command).await {
                 Ok(_) => {
                     tracing::info!("published this member's attributes to the cluster");

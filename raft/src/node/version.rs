@@ -64,7 +64,7 @@ async fn decide(core: &Arc<Core>) {
         return;
     }
     tracing::info!(version = decided, "setting the cluster version");
-    let command = Command { op: Some(Op::ClusterVersion(decided)) };
+    let command = Command::from(Op::ClusterVersion(decided));
     if let Err(error) = core.execute(command).await {
         tracing::debug!(%error, "cannot set the cluster version yet");
     }

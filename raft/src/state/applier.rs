@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use openraft::storage::EntryResponder;
 use skiff_store::error::{Error, Result};
-use skiff_store::mvcc::{self, EntryOutcome, LeaseChange};
+use skiff_store::mvcc::{self, EntryOutcome};
 use skiff_store::pb::skiff::v1::command::Op;
 use tokio::sync::{mpsc, oneshot};
 
@@ -22,8 +22,9 @@ const QUEUE: usize = 2;
 /// First and longest pause before a failed write is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
-/// Called on the applier's thread with the leases an entry changed.
-pub type LeaseObserver = Box<dyn Fn(&[LeaseChange]) + Send>;
+/// Called on the applier's thread with an outcome that changed leases or tokens,
+/// before the entry counts as applied.
+pub type Observer = Box<dyn Fn(&EntryOutcome) + Send>;
 
 type Work = Box<dyn FnOnce(&mut State) + Send>;
 
@@ -37,7 +38,7 @@ pub struct Applier {
 /// What the thread owns.
 pub(super) struct State {
     shared: Arc<Shared>,
-    leases: LeaseObserver,
+    observer: Observer,
     membership: Arc<StoredMembership>,
     stop: Arc<AtomicBool>,
     slow: Duration,
@@ -48,11 +49,11 @@ impl Applier {
     ///
     /// # Errors
     /// Where the thread cannot be started.
-    pub fn start(shared: Arc<Shared>, leases: LeaseObserver, slow: Duration) -> Result<Self> {
+    pub fn start(shared: Arc<Shared>, observer: Observer, slow: Duration) -> Result<Self> {
         let (queue, mut work) = mpsc::channel::<Work>(QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
         let membership = shared.membership();
-        let mut state = State { shared, leases, membership, stop: stop.clone(), slow };
+        let mut state = State { shared, observer, membership, stop: stop.clone(), slow };
         let thread = std::thread::Builder::new()
             .name("skiff-apply".into())
             .spawn(move || {
@@ -132,8 +133,8 @@ impl State {
             self.shared.set_membership(self.membership.clone());
         }
         for outcome in &outcomes {
-            if !outcome.leases.is_empty() {
-                (self.leases)(&outcome.leases);
+            if !outcome.leases.is_empty() || !outcome.tokens.is_empty() {
+                (self.observer)(outcome);
             }
         }
         self.shared.set_applied(last);

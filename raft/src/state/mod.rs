@@ -10,7 +10,7 @@ mod dir;
 mod machine;
 mod shared;
 
-pub use applier::{Applier, LeaseObserver};
+pub use applier::{Applier, Observer};
 pub(crate) use dir::write_durably;
 pub use dir::{EngineFactory, StateDir};
 pub use machine::{SnapshotBuilder, StateMachine};

@@ -24,6 +24,7 @@ macro_rules! conformance_cases {
             txn { compares range_compares branches one_revision options_inside nested failures_change_nothing race_to_create }
             lease { grants unknown attachment revokes time_left keep_alive expiry }
             watch { from_now from_the_past from_the_future from_compacted deletion_at_the_compacted_revision atomic whole_revisions contents filters ranges under_load slow_consumer }
+            auth { users permissions old_revision leases tokens }
             maintenance { hash_kv hash_kv_compacted no_space snapshot defragment status }
         }
     };

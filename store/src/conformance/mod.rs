@@ -10,8 +10,9 @@
 //! gets new, empty stores and panics at the first difference.
 //!
 //! Not here: what the API layer checks before it calls a store (empty keys,
-//! too many operations, duplicate keys), auth, and crashes.
+//! too many operations, duplicate keys, passwords), and crashes.
 
+pub mod auth;
 mod cases;
 pub mod history;
 pub mod kv;

@@ -133,17 +133,17 @@ pub async fn streamed(make: &dyn Make) {
         pb::RangeRequest { revision: 100, ..everything() },
     ];
     for request in requests {
-        let pieces: Vec<_> = s.read_stream(request.clone()).await.unwrap().try_collect().await.unwrap();
+        let pieces: Vec<_> = s.read_stream(None, request.clone()).await.unwrap().try_collect().await.unwrap();
         let last = pieces.last().expect("a piece").clone();
         let kvs = pieces.into_iter().flat_map(|piece| piece.kvs).collect();
         let merged = pb::RangeResponse { kvs, ..last };
         assert_eq!(merged, s.range(request).await.unwrap());
     }
     let future = pb::RangeRequest { revision: 1000, ..everything() };
-    assert_error(s.read_stream(future).await.map(|_| ()), ApiError::FutureRevision);
+    assert_error(s.read_stream(None, future).await.map(|_| ()), ApiError::FutureRevision);
     compact(&*s, 50, false).await;
     let compacted = pb::RangeRequest { revision: 49, ..everything() };
-    assert_error(s.read_stream(compacted).await.map(|_| ()), ApiError::Compacted);
+    assert_error(s.read_stream(None, compacted).await.map(|_| ()), ApiError::Compacted);
 }
 
 /// A streamed range is of one state, whatever is written meanwhile.
@@ -154,7 +154,7 @@ pub async fn streamed_state(make: &dyn Make) {
         put(&*s, &format!("k{i:03}"), &value).await;
     }
     let before = s.range(everything()).await.unwrap();
-    let mut stream = s.read_stream(everything()).await.unwrap();
+    let mut stream = s.read_stream(None, everything()).await.unwrap();
     let mut kvs = stream.try_next().await.unwrap().expect("a piece").kvs;
     assert!(kvs.len() < 80, "not in pieces");
     s.delete_range(delete_request("\0", "\0")).await.unwrap();

@@ -78,7 +78,7 @@ impl Applier {
     }
 
     fn commit(&mut self, commands: Vec<Command>) -> Result<Vec<Result<WriteReply>>> {
-        let Shared { mvcc, lessor, clock, config, .. } = &*self.shared;
+        let Shared { mvcc, lessor, tokens, clock, config, .. } = &*self.shared;
         let outcomes = mvcc.apply(&[next_entry(mvcc, commands)])?;
         if config.flush {
             mvcc.flush()?;
@@ -86,7 +86,12 @@ impl Applier {
         self.more_to_compact = true;
         let mut lessor = lessor.lock();
         let now = clock.now();
-        outcomes.iter().flat_map(|outcome| &outcome.leases).for_each(|change| lessor.apply(change, now));
+        for outcome in &outcomes {
+            outcome.leases.iter().for_each(|change| lessor.apply(change, now));
+            if !outcome.tokens.is_empty() {
+                tokens.apply(&outcome.tokens, now);
+            }
+        }
         Ok(outcomes.into_iter().flat_map(|outcome| outcome.replies).collect())
     }
 
@@ -96,7 +101,7 @@ impl Applier {
         if expired.is_empty() {
             return Ok(());
         }
-        let revoke = |id| Command { op: Some(Op::LeaseRevoke(LeaseRevoke { id, expired_in_term: TERM })) };
+        let revoke = |id| Command::from(Op::LeaseRevoke(LeaseRevoke { id, expired_in_term: TERM }));
         let replies = self.commit(expired.iter().copied().map(revoke).collect())?;
         for (id, reply) in expired.into_iter().zip(replies) {
             if let Err(error) = reply {

@@ -11,6 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 use crate::api::WriteReply;
+use crate::auth::{Permit, TokenChange};
 use crate::engine::{Batch, Cf};
 use crate::error::{ApiError, Error, Result};
 use crate::index::Tree;
@@ -42,6 +43,9 @@ pub(crate) struct Evaluator {
     pub(crate) batch: Batch,
     pub(crate) events: Vec<Event>,
     pub(crate) leases: Vec<LeaseChange>,
+    pub(crate) tokens: Vec<TokenChange>,
+    /// Index of the entry under way.
+    pub(super) index: u64,
     /// Changes made by the command under way; its revision is one above the
     /// state's while there are any.
     changes: u32,
@@ -49,14 +53,23 @@ pub(crate) struct Evaluator {
 
 impl Evaluator {
     pub(crate) fn new(view: View) -> Self {
-        Self { view, batch: Batch::default(), events: Vec::new(), leases: Vec::new(), changes: 0 }
+        Self {
+            view,
+            batch: Batch::default(),
+            events: Vec::new(),
+            leases: Vec::new(),
+            tokens: Vec::new(),
+            index: 0,
+            changes: 0,
+        }
     }
 
     /// Applies the commands of one entry.
     ///
     /// # Errors
     /// Only faults of the engine; errors of a command are its answer.
-    pub(crate) fn entry(&mut self, term: u64, commands: &[Command]) -> Result<EntryOutcome> {
+    pub(crate) fn entry(&mut self, term: u64, index: u64, commands: &[Command]) -> Result<EntryOutcome> {
+        self.index = index;
         let mut replies = Vec::with_capacity(commands.len());
         for command in commands {
             let reply = self.command(term, command);
@@ -66,7 +79,8 @@ impl Evaluator {
             }
             self.end_command();
         }
-        Ok(EntryOutcome { replies, leases: std::mem::take(&mut self.leases) })
+        let (leases, tokens) = (std::mem::take(&mut self.leases), std::mem::take(&mut self.tokens));
+        Ok(EntryOutcome { replies, leases, tokens })
     }
 
     fn end_command(&mut self) {
@@ -78,6 +92,10 @@ impl Evaluator {
 
     fn command(&mut self, term: u64, command: &Command) -> Result<WriteReply> {
         let op = command.op.as_ref();
+        let state = &self.view.state;
+        if let (Some(permit), Some(op)) = (Permit::new(&state.auth, command.caller.as_ref(), state), op) {
+            permit.command(op)?;
+        }
         self.refuse_by_alarm(op)?;
         Ok(match op {
             Some(Op::Put(request)) => {
@@ -100,6 +118,8 @@ impl Evaluator {
                 self.view.state.stored.downgrade = info.enabled.then(|| info.clone());
                 WriteReply::Done(self.revision())
             }
+            Some(Op::Auth(request)) => self.auth(request)?,
+            Some(Op::Authenticate(request)) => WriteReply::Authenticate(self.authenticate(request)?),
             None => return Err(unknown_command()),
         })
     }
@@ -138,7 +158,7 @@ impl Evaluator {
     }
 
     /// The revision that a read inside the command under way sees.
-    fn revision(&self) -> i64 {
+    pub(super) fn revision(&self) -> i64 {
         self.view.state.stored.revision + i64::from(self.changes > 0)
     }
 
@@ -512,7 +532,7 @@ pub(crate) fn row_bytes(row: &[u8], version: &[u8], key: &[u8]) -> i64 {
     (row.len() + version.len() + keys::EVENT_KEY_LEN + 1 + key.len()) as i64
 }
 
-fn unknown_command() -> Error {
+pub(super) fn unknown_command() -> Error {
     // A log written by a newer version: going on would make members differ.
     Error::Corruption("a log entry holds a command this version does not know".into())
 }

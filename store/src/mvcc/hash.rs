@@ -7,6 +7,7 @@
 //! same on a member whose physical compaction is behind.
 
 use bytes::Bytes;
+use prost::Message;
 
 use crate::engine::Cf;
 use crate::error::{ApiError, Result};
@@ -36,12 +37,19 @@ pub(crate) fn hash_kv(view: &View, request: &pb::HashKvRequest) -> Result<pb::Ha
     })
 }
 
-/// Answers a Hash: the newest key space and the leases.
+/// Answers a Hash: the newest key space, the leases, the users and the roles.
 pub(crate) fn hash(view: &View) -> Result<pb::HashResponse> {
     let mut crc = hash_versions(view, view.state.stored.revision)?;
     for (id, lease) in view.state.leases.iter() {
         crc = crc32c::crc32c_append(crc, &id.to_be_bytes());
         crc = crc32c::crc32c_append(crc, &lease.stored.ttl.to_be_bytes());
+    }
+    let auth = &view.state.auth;
+    for user in auth.users() {
+        crc = crc32c::crc32c_append(crc, &auth.user(user)?.encode_to_vec());
+    }
+    for role in auth.roles() {
+        crc = crc32c::crc32c_append(crc, &auth.role(role)?.encode_to_vec());
     }
     Ok(pb::HashResponse { header: header(view.state.stored.revision), hash: crc })
 }

@@ -13,12 +13,13 @@
 //! every kept version, `ev` every kept change, `lease` the leases, `meta` the
 //! rest. The index of live keys is in memory only, rebuilt when opening.
 //!
-//! Not here: validation that needs no state (the API layer does it), auth, and
+//! Not here: validation that needs no state (the API layer does it), and
 //! time: whoever drives the state machine keeps the leases' clock.
 
 mod compaction;
 pub mod compare;
 mod evaluate;
+mod evaluate_auth;
 mod hash;
 mod history;
 mod index_file;
@@ -38,6 +39,7 @@ use parking_lot::{Mutex, RwLock};
 use prost::Message;
 
 use crate::api::{Read, ReadReply, WriteReply};
+use crate::auth::{Access, Caller, Permit, TokenChange};
 use crate::engine::{Batch, Cf, Engine};
 use crate::error::{Error, Result};
 use crate::mvcc::compaction::Compaction;
@@ -52,8 +54,11 @@ use crate::watch::{Hub, PublishedEvent, WatchSpec, Watcher};
 pub use evaluate::MAX_LEASE_TTL;
 pub use range::KeyRange;
 
-/// Version of the stored format. A store of a higher one is refused.
-pub const FORMAT: u32 = 1;
+/// Highest version of the stored format that is known. A store of a higher one
+/// is refused. A store is of version 2 once auth was on in it.
+pub const FORMAT: u32 = 2;
+/// Version of a new store.
+const NEW_FORMAT: u32 = 1;
 
 /// Settings of the state machine. None of them changes what a command does.
 #[derive(Debug, Clone)]
@@ -122,6 +127,8 @@ pub struct EntryOutcome {
     pub replies: Vec<Result<WriteReply>>,
     /// Leases that changed.
     pub leases: Vec<LeaseChange>,
+    /// Tokens given out and dropped.
+    pub tokens: Vec<TokenChange>,
 }
 
 /// What readers, the watch hub and the applier share.
@@ -203,7 +210,7 @@ impl Mvcc {
         let mut evaluator = Evaluator::new((*view).clone());
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
-            outcomes.push(evaluator.entry(entry.term, &entry.commands)?);
+            outcomes.push(evaluator.entry(entry.term, entry.index, &entry.commands)?);
         }
         let Evaluator { view: next, mut batch, events, .. } = evaluator;
         let mut state = next.state;
@@ -268,8 +275,14 @@ impl Mvcc {
 
     /// Answers a read from the current state. Blocks on the engine.
     /// `LeaseTimeToLive` answers the stored time: whoever keeps time replaces it.
-    pub fn read(&self, read: &Read) -> Result<ReadReply> {
+    ///
+    /// # Errors
+    /// Those of the read; and that the caller, if there is one, may not do it.
+    pub fn read(&self, caller: Option<&Caller>, read: &Read) -> Result<ReadReply> {
         let view = self.shared.view();
+        if let Some(permit) = Permit::new(&view.state.auth, caller, &view.state) {
+            permit.read(read)?;
+        }
         Ok(match read {
             Read::Range(request) => ReadReply::Range(read::range(&view, request)?),
             Read::Txn(request) => ReadReply::Txn(evaluate::read_txn((*view).clone(), request)?),
@@ -280,16 +293,49 @@ impl Mvcc {
             Read::Hash(_) => ReadReply::Hash(hash::hash(&view)?),
             Read::HashKv(request) => ReadReply::HashKv(hash::hash_kv(&view, request)?),
             Read::Alarms => ReadReply::Alarms(read::alarms(&view)),
+            Read::AuthStatus => ReadReply::AuthStatus(read::auth_status(&view)),
+            Read::UserGet(request) => ReadReply::UserGet(read::user_get(&view, request)?),
+            Read::UserList => ReadReply::UserList(read::user_list(&view)),
+            Read::RoleGet(request) => ReadReply::RoleGet(read::role_get(&view, request)?),
+            Read::RoleList => ReadReply::RoleList(read::role_list(&view)),
+            Read::Credentials(user) => ReadReply::Credentials(view.state.auth.credentials(user)?),
         })
     }
 
+    /// Whether a caller may do something in the current state.
+    ///
+    /// # Errors
+    /// etcd's, as for the request itself.
+    pub fn authorize(&self, caller: &Caller, access: Access<'_>) -> Result<()> {
+        Ok(self.shared.view().state.auth.permit(caller, access)?)
+    }
+
+    /// Whether a caller may renew a lease in the current state.
+    ///
+    /// # Errors
+    /// etcd's.
+    pub fn authorize_renewal(&self, caller: Option<&Caller>, lease: i64) -> Result<()> {
+        let state = &self.shared.view().state;
+        match Permit::new(&state.auth, caller, state) {
+            Some(permit) => Ok(permit.renew(lease)?),
+            None => Ok(()),
+        }
+    }
+
     /// Answers a range in pieces of about `chunk_bytes`, from one state.
+    ///
+    /// # Errors
+    /// As for a range.
     pub fn read_chunks(
         &self,
+        caller: Option<&Caller>,
         request: &pb::RangeRequest,
         chunk_bytes: usize,
     ) -> Result<Box<dyn Iterator<Item = Result<pb::RangeResponse>> + Send>> {
         let view = self.shared.view();
+        if let Some(caller) = caller {
+            view.state.auth.permit(caller, Access::Read(&request.key, &request.range_end))?;
+        }
         Ok(Box::new(Chunks::new((*view).clone(), request, chunk_bytes)?))
     }
 
@@ -306,6 +352,13 @@ impl Mvcc {
     /// Current revision.
     pub fn revision(&self) -> i64 {
         self.shared.view().state.stored.revision
+    }
+
+    /// Whether auth is on, the auth revision, and the current revision: what
+    /// every request needs.
+    pub fn vitals(&self) -> (bool, u64, i64) {
+        let view = self.shared.view();
+        (view.state.auth.enabled(), view.state.auth.revision(), view.state.stored.revision)
     }
 
     /// Revision compacted at; -1 before the first compaction.
@@ -452,7 +505,7 @@ fn check_format(engine: &dyn Engine) -> Result<()> {
         }
         None => {
             let mut batch = Batch::default();
-            batch.put(Cf::Meta, FORMAT_ROW, FORMAT.to_be_bytes().to_vec());
+            batch.put(Cf::Meta, FORMAT_ROW, NEW_FORMAT.to_be_bytes().to_vec());
             engine.write(batch)
         }
     }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::auth::AuthState;
 use crate::error::{ApiError, Result};
 use crate::mvcc::range::{self, KeyRange, Order};
 use crate::mvcc::state::{Key, Meta};
@@ -210,4 +211,43 @@ pub(crate) fn lease_leases(view: &View) -> pb::LeaseLeasesResponse {
 /// Lists the alarms of all members.
 pub(crate) fn alarms(view: &View) -> pb::AlarmResponse {
     pb::AlarmResponse { header: header(view.state.stored.revision), alarms: view.state.stored.alarms.clone() }
+}
+
+/// Tells whether auth is on.
+pub(crate) fn auth_status(view: &View) -> pb::AuthStatusResponse {
+    let AuthHead { header, auth } = auth_head(view);
+    pb::AuthStatusResponse { header, enabled: auth.enabled(), auth_revision: auth.revision() }
+}
+
+/// Tells the roles of a user.
+pub(crate) fn user_get(view: &View, request: &pb::AuthUserGetRequest) -> Result<pb::AuthUserGetResponse> {
+    let AuthHead { header, auth } = auth_head(view);
+    Ok(pb::AuthUserGetResponse { header, roles: auth.user(&request.name)?.roles.clone() })
+}
+
+/// Lists the users.
+pub(crate) fn user_list(view: &View) -> pb::AuthUserListResponse {
+    let AuthHead { header, auth } = auth_head(view);
+    pb::AuthUserListResponse { header, users: auth.users().map(str::to_owned).collect() }
+}
+
+/// Tells the permissions of a role.
+pub(crate) fn role_get(view: &View, request: &pb::AuthRoleGetRequest) -> Result<pb::AuthRoleGetResponse> {
+    let AuthHead { header, auth } = auth_head(view);
+    Ok(pb::AuthRoleGetResponse { header, perm: auth.role(&request.role)?.permissions.clone() })
+}
+
+/// Lists the roles.
+pub(crate) fn role_list(view: &View) -> pb::AuthRoleListResponse {
+    let AuthHead { header, auth } = auth_head(view);
+    pb::AuthRoleListResponse { header, roles: auth.roles().map(str::to_owned).collect() }
+}
+
+struct AuthHead<'a> {
+    header: Option<pb::ResponseHeader>,
+    auth: &'a AuthState,
+}
+
+fn auth_head(view: &View) -> AuthHead<'_> {
+    AuthHead { header: header(view.state.stored.revision), auth: &view.state.auth }
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::auth::{AuthState, LeaseKeys};
 use crate::engine::{Cf, Snapshot};
-use crate::error::{Error, Result};
+use crate::error::{ApiError, Error, Result};
 use crate::index::{Builder, OutOfOrder, Tree};
 use crate::mvcc::{index_file, keys};
 use crate::pb::etcdserverpb as pb;
 use crate::pb::mvccpb::KeyValue;
-use crate::pb::skiff::v1::{StoredCompaction, StoredLease, StoredState};
+use crate::pb::skiff::v1::{StoredCompaction, StoredLease, StoredRole, StoredState, StoredUser};
 use prost::Message;
 
 /// A user key in the index. Its own allocation: a slice of the request it came
@@ -74,6 +75,7 @@ pub(crate) struct State {
     pub(crate) index: Tree<Key, Meta>,
     pub(crate) leases: Tree<i64, Lease>,
     pub(crate) members: Arc<BTreeMap<u64, pb::Member>>,
+    pub(crate) auth: AuthState,
 }
 
 /// Row keys of the column family `meta`. Persisted: frozen.
@@ -81,6 +83,8 @@ pub(crate) const STATE_ROW: &[u8] = b"state";
 pub(crate) const COMPACTION_ROW: &[u8] = b"compaction";
 pub(crate) const FORMAT_ROW: &[u8] = b"format";
 pub(crate) const MEMBER_PREFIX: &[u8] = b"member/";
+pub(crate) const USER_PREFIX: &[u8] = b"auth/user/";
+pub(crate) const ROLE_PREFIX: &[u8] = b"auth/role/";
 
 /// An empty store stands at revision 1, so that the first write is 2, as in
 /// etcd.
@@ -116,8 +120,12 @@ impl State {
             None => load_index(snapshot, stored.revision)?,
         };
         let leases = load_leases(snapshot, &index)?;
-        let members = load_members(snapshot)?;
-        Ok(Self { stored, index, leases, members: Arc::new(members) })
+        let members: Vec<pb::Member> = load_messages(snapshot, MEMBER_PREFIX)?;
+        let members = members.into_iter().map(|member| (member.id, member)).collect();
+        let users: Vec<StoredUser> = load_messages(snapshot, USER_PREFIX)?;
+        let roles: Vec<StoredRole> = load_messages(snapshot, ROLE_PREFIX)?;
+        let auth = AuthState::new(stored.auth_enabled, stored.auth_revision, users, roles);
+        Ok(Self { stored, index, leases, members: Arc::new(members), auth })
     }
 }
 
@@ -208,16 +216,17 @@ fn out_of_order(_: OutOfOrder) -> Error {
     Error::Corruption("keys of column family kv or lease are not in order".into())
 }
 
-fn load_members(snapshot: &dyn Snapshot) -> Result<BTreeMap<u64, pb::Member>> {
-    let mut members = BTreeMap::new();
+/// The messages of all rows of `meta` under a prefix.
+fn load_messages<M: Message + Default>(snapshot: &dyn Snapshot, prefix: &[u8]) -> Result<Vec<M>> {
+    let mut messages = Vec::new();
     let mut cursor = snapshot.cursor(Cf::Meta, false);
-    cursor.seek(MEMBER_PREFIX)?;
-    while cursor.valid() && cursor.key().starts_with(MEMBER_PREFIX) {
-        let member: pb::Member = decode(cursor.value(), "meta/member")?;
-        members.insert(member.id, member);
+    cursor.seek(prefix)?;
+    while cursor.valid() && cursor.key().starts_with(prefix) {
+        let place = format!("meta/{}", String::from_utf8_lossy(cursor.key()));
+        messages.push(decode(cursor.value(), &place)?);
         cursor.next()?;
     }
-    Ok(members)
+    Ok(messages)
 }
 
 /// The row key of a member's attributes.
@@ -225,4 +234,25 @@ pub(crate) fn member_row(id: u64) -> Bytes {
     let mut row = MEMBER_PREFIX.to_vec();
     row.extend_from_slice(&id.to_be_bytes());
     row.into()
+}
+
+/// The row key of a user or a role.
+pub(crate) fn named_row(prefix: &[u8], name: &str) -> Bytes {
+    [prefix, name.as_bytes()].concat().into()
+}
+
+impl LeaseKeys for State {
+    fn each_key(
+        &self,
+        lease: i64,
+        each: &mut dyn FnMut(&[u8]) -> Result<(), ApiError>,
+    ) -> Result<(), ApiError> {
+        let lease = self.leases.get(&lease);
+        lease.iter().flat_map(|lease| lease.keys.iter()).try_for_each(|(key, ())| each(key))
+    }
+
+    fn each_leased_key(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), ApiError>) -> Result<(), ApiError> {
+        let leases = self.leases.iter();
+        leases.flat_map(|(_, lease)| lease.keys.iter()).try_for_each(|(key, ())| each(key))
+    }
 }

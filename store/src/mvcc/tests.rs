@@ -181,7 +181,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn command(op: Op) -> Command {
-    Command { op: Some(op) }
+    Command::from(op)
 }
 
 fn put_request(key: &Bytes, value: &Bytes) -> pb::PutRequest {
@@ -322,7 +322,7 @@ impl Harness {
 
     fn check_range(&self, request: &pb::RangeRequest) {
         let expected = self.model.range(request);
-        let read = self.mvcc.read(&Read::Range(request.clone()));
+        let read = self.mvcc.read(None, &Read::Range(request.clone()));
         match (read, expected) {
             (Ok(ReadReply::Range(response)), Ok((kvs, more, count))) => {
                 assert_eq!(response.kvs, kvs, "{request:?}");
@@ -345,7 +345,7 @@ impl Harness {
             count_only: request.count_only,
             ..Default::default()
         };
-        let Ok(ReadReply::Range(whole)) = self.mvcc.read(&Read::Range(plain.clone())) else { return };
+        let Ok(ReadReply::Range(whole)) = self.mvcc.read(None, &Read::Range(plain.clone())) else { return };
         let mut merged = pb::RangeResponse::default();
         for chunk in self.mvcc.read_chunks(&plain, 8).unwrap() {
             let chunk = chunk.unwrap();
@@ -409,7 +409,7 @@ fn open(engine: &Arc<dyn Engine>) -> Arc<Mvcc> {
 }
 
 fn hash_kv(mvcc: &Mvcc, revision: i64) -> pb::HashKvResponse {
-    match mvcc.read(&Read::HashKv(pb::HashKvRequest { revision })).unwrap() {
+    match mvcc.read(None, &Read::HashKv(pb::HashKvRequest { revision })).unwrap() {
         ReadReply::HashKv(response) => response,
         other => panic!("{other:?}"),
     }
@@ -551,7 +551,8 @@ fn leases_and_attachments_survive_a_restart() {
     let mvcc = open(&harness.engine);
     assert_eq!(mvcc.leases().len(), 2);
     let request = pb::LeaseTimeToLiveRequest { id: 7, keys: true };
-    let ReadReply::LeaseTimeToLive(response) = mvcc.read(&Read::LeaseTimeToLive(request)).unwrap() else {
+    let ReadReply::LeaseTimeToLive(response) = mvcc.read(None, &Read::LeaseTimeToLive(request)).unwrap()
+    else {
         panic!("wrong answer");
     };
     assert_eq!((response.ttl, response.granted_ttl), (31, 60));
@@ -589,7 +590,7 @@ fn a_range_in_a_transaction_may_be_compacted_by_a_negative_revision() {
         let range = pb::RangeRequest { key: Bytes::from_static(b"a"), revision, ..Default::default() };
         let request = Some(Request::RequestRange(range));
         let success = vec![pb::RequestOp { request }];
-        harness.mvcc.read(&Read::Txn(pb::TxnRequest { success, ..Default::default() }))
+        harness.mvcc.read(None, &Read::Txn(pb::TxnRequest { success, ..Default::default() }))
     };
     assert!(read(-1).is_ok());
     assert!(matches!(read(-2), Err(Error::Api(ApiError::Compacted))));

@@ -6,6 +6,7 @@ use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::AsciiMetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
@@ -23,6 +24,7 @@ const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024 * 1024 - 1;
 pub struct Client {
     channel: Channel,
     deadline: Duration,
+    token: Option<AsciiMetadataValue>,
 }
 
 /// Both ends of a bidirectional stream.
@@ -80,13 +82,30 @@ impl Client {
             .connect_timeout(Duration::from_secs(2))
             .tcp_nodelay(true)
             .http2_adaptive_window(true);
-        Client { channel: endpoint.connect_lazy(), deadline: CALL_DEADLINE }
+        Client { channel: endpoint.connect_lazy(), deadline: CALL_DEADLINE, token: None }
     }
 
     /// The same client with another limit for the time of a call.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
+    }
+
+    /// The same client, presenting a token with every call.
+    ///
+    /// # Panics
+    /// When the token cannot stand in a header.
+    pub fn with_token(mut self, token: &str) -> Self {
+        self.token = Some(token.parse().expect("a token is ASCII"));
+        self
+    }
+
+    fn request<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        if let Some(token) = &self.token {
+            request.metadata_mut().insert("token", token.clone());
+        }
+        request
     }
 
     fn grpc(&self) -> Grpc<Channel> {
@@ -108,7 +127,7 @@ impl Client {
         let call = async {
             ready(&mut grpc).await?;
             let codec = ProstCodec::<Q, R>::default();
-            grpc.unary(Request::new(request), PathAndQuery::from_static(path), codec).await
+            grpc.unary(self.request(request), PathAndQuery::from_static(path), codec).await
         };
         match tokio::time::timeout(self.deadline, call).await {
             Ok(answer) => answer.map(tonic::Response::into_inner),
@@ -131,7 +150,7 @@ impl Client {
         let call = async {
             ready(&mut grpc).await?;
             let codec = ProstCodec::<Q, R>::default();
-            grpc.streaming(Request::new(messages), PathAndQuery::from_static(path), codec).await
+            grpc.streaming(self.request(messages), PathAndQuery::from_static(path), codec).await
         };
         match tokio::time::timeout(self.deadline, call).await {
             Ok(answer) => Ok(Duplex { sender, receiver: answer?.into_inner() }),
@@ -153,7 +172,7 @@ impl Client {
             ready(&mut grpc).await?;
             let codec = ProstCodec::<Q, R>::default();
             let path = PathAndQuery::from_static(path);
-            let mut stream = grpc.server_streaming(Request::new(request), path, codec).await?.into_inner();
+            let mut stream = grpc.server_streaming(self.request(request), path, codec).await?.into_inner();
             let mut messages = Vec::new();
             while let Some(message) = stream.next().await {
                 messages.push(message?);
@@ -187,6 +206,23 @@ impl Client {
         hash: "Maintenance/Hash", HashRequest => HashResponse;
         hash_kv: "Maintenance/HashKV", HashKvRequest => HashKvResponse;
         move_leader: "Maintenance/MoveLeader", MoveLeaderRequest => MoveLeaderResponse;
+        auth_enable: "Auth/AuthEnable", AuthEnableRequest => AuthEnableResponse;
+        auth_disable: "Auth/AuthDisable", AuthDisableRequest => AuthDisableResponse;
+        auth_status: "Auth/AuthStatus", AuthStatusRequest => AuthStatusResponse;
+        authenticate: "Auth/Authenticate", AuthenticateRequest => AuthenticateResponse;
+        user_add: "Auth/UserAdd", AuthUserAddRequest => AuthUserAddResponse;
+        user_get: "Auth/UserGet", AuthUserGetRequest => AuthUserGetResponse;
+        user_list: "Auth/UserList", AuthUserListRequest => AuthUserListResponse;
+        user_delete: "Auth/UserDelete", AuthUserDeleteRequest => AuthUserDeleteResponse;
+        user_change_password: "Auth/UserChangePassword", AuthUserChangePasswordRequest => AuthUserChangePasswordResponse;
+        user_grant_role: "Auth/UserGrantRole", AuthUserGrantRoleRequest => AuthUserGrantRoleResponse;
+        user_revoke_role: "Auth/UserRevokeRole", AuthUserRevokeRoleRequest => AuthUserRevokeRoleResponse;
+        role_add: "Auth/RoleAdd", AuthRoleAddRequest => AuthRoleAddResponse;
+        role_get: "Auth/RoleGet", AuthRoleGetRequest => AuthRoleGetResponse;
+        role_list: "Auth/RoleList", AuthRoleListRequest => AuthRoleListResponse;
+        role_delete: "Auth/RoleDelete", AuthRoleDeleteRequest => AuthRoleDeleteResponse;
+        role_grant_permission: "Auth/RoleGrantPermission", AuthRoleGrantPermissionRequest => AuthRoleGrantPermissionResponse;
+        role_revoke_permission: "Auth/RoleRevokePermission", AuthRoleRevokePermissionRequest => AuthRoleRevokePermissionResponse;
     }
 
     /// Opens a watch stream.

@@ -12,7 +12,8 @@ use skiff_store::local::{LocalConfig, LocalStore};
 use skiff_store::pb::etcdserverpb::{AlarmMember, RangeRequest};
 use skiff_store::watch::{WatchSpec, Watcher};
 use skiff_store::{
-    NodeError, RangeStream, Read, ReadReply, Result, SnapshotStream, Status, Store, Vitals, Write, WriteReply,
+    Access, Caller, NodeError, RangeStream, Read, ReadReply, Result, SnapshotStream, Status, Store, Vitals,
+    Write, WriteReply,
 };
 use tokio::sync::watch;
 
@@ -47,21 +48,29 @@ impl OddStore {
 
 #[async_trait]
 impl Store for OddStore {
-    async fn read(&self, read: Read) -> Result<ReadReply> {
+    async fn read(&self, caller: Option<&Caller>, read: Read) -> Result<ReadReply> {
         tokio::time::sleep(Duration::from_millis(self.delay_ms.load(Ordering::Relaxed))).await;
         let serializable = matches!(&read, Read::Range(request) if request.serializable);
         if *self.leader.borrow() == 0 && !serializable {
             return Err(NodeError::NoLeader.into());
         }
-        self.inner.read(read).await
+        self.inner.read(caller, read).await
     }
 
-    async fn read_stream(&self, request: RangeRequest) -> Result<RangeStream> {
-        self.inner.read_stream(request).await
+    async fn read_stream(&self, caller: Option<&Caller>, request: RangeRequest) -> Result<RangeStream> {
+        self.inner.read_stream(caller, request).await
     }
 
-    async fn write(&self, write: Write) -> Result<WriteReply> {
-        self.inner.write(write).await
+    async fn write(&self, caller: Option<&Caller>, write: Write) -> Result<WriteReply> {
+        self.inner.write(caller, write).await
+    }
+
+    fn authorize(&self, caller: &Caller, access: Access<'_>) -> Result<()> {
+        self.inner.authorize(caller, access)
+    }
+
+    async fn resolve_token(&self, token: &str) -> Result<Caller> {
+        self.inner.resolve_token(token).await
     }
 
     fn watch(&self, spec: WatchSpec) -> Watcher {
