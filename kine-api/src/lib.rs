@@ -5,6 +5,7 @@
 //! * [`ApiConfig`]: limits and intervals.
 //! * [`services`]: the generated gRPC servers and clients.
 //! * `kv`, `watch`, `lease`, `cluster`, `maintenance`, `auth`: the services.
+//! * `concurrency`: the Lock and Election services, on top of those.
 //! * `validate`: the checks etcd makes before a request reaches the store.
 //! * `layer`: what holds for every call: metadata, limits, metrics, cutting of
 //!   streams, warnings about slow requests.
@@ -22,12 +23,12 @@
 //! # Not implemented
 //!
 //! Users, roles and tokens (the `Auth` service answers only what holds without
-//! them), the `Election` and `Lock` services (etcdctl's commands of that name
-//! do without), and the JSON gateway.
+//! them), and the JSON gateway.
 
 mod api;
 mod auth;
 mod cluster;
+mod concurrency;
 mod config;
 mod http;
 mod kv;
@@ -45,6 +46,8 @@ mod watch;
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod services {
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
+    include!(concat!(env!("OUT_DIR"), "/v3lockpb.rs"));
+    include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
 
     /// Descriptors of etcd's packages, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
