@@ -6,10 +6,12 @@
 #![allow(missing_docs, unreachable_pub)]
 
 mod common;
+mod election;
 mod etcdctl;
 mod http;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod metadata;
 mod watch;
