@@ -44,6 +44,7 @@ finish() {
     [ "${#as_user[@]}" -eq 0 ] || rm -rf "$dir"
 }
 trap finish EXIT
+trap 'exit 1' INT TERM
 
 free_port() { "$venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 declare -A sql rest
@@ -120,7 +121,7 @@ until_true "pg1 has all rows" answers 1 "SELECT count(*) FROM t" 1001
 if http 1 /leader; then die "both lead"; fi
 
 # An orderly hand-over, asked for through etcd.
-"${as_user[@]}" "$venv/bin/python" -m patroni.ctl -c "$dir/patroni2.yml" switchover skiff --primary pg2 --candidate pg1 --force >&2
+"${as_user[@]}" "$venv/bin/python" "$venv/bin/patronictl" -c "$dir/patroni2.yml" switchover skiff --primary pg2 --candidate pg1 --force >&2
 until_true "pg1 leads again" http 1 /leader
 until_true "pg2 follows again" http 2 /replica
 answers 1 "SELECT count(*) FROM t" 1001 || die "rows are lost"
