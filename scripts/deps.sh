@@ -33,6 +33,13 @@ if [ "${1:-build}" = test ]; then
     need etcd-client command -v etcdctl
     need python3 command -v python3
     need python3-pip python3 -m pip --version
+    # Programs on real clients; Debian's own Go is too old for etcd's.
+    need python3-venv python3 -c 'import ensurepip'
+    need nodejs command -v node
+    need npm command -v npm
+    need protobuf-compiler command -v protoc
+    need libprotobuf-dev test -f /usr/include/google/protobuf/descriptor.proto
+    need postgresql compgen -G '/usr/lib/postgresql/*/bin/initdb'
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -22,6 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         include.join("etcd/api/mvccpb/kv.proto"),
         include.join("etcd/api/authpb/auth.proto"),
         include.join("etcd/api/etcdserverpb/rpc.proto"),
+        include.join("etcd/api/v3lockpb/lock.proto"),
+        include.join("etcd/api/v3electionpb/election.proto"),
         include.join("skiff/v1/command.proto"),
     ];
     let descriptors = protox::compile(files, [include])?;

@@ -6,6 +6,7 @@
 //! * [`services`]: the generated gRPC servers and clients.
 //! * `auth`: who asks: tokens, certificates, passwords; and the Auth service.
 //! * `kv`, `watch`, `lease`, `cluster`, `maintenance`: the other services.
+//! * `concurrency`: the Lock and Election services, on top of those.
 //! * `validate`: the checks etcd makes before a request reaches the store.
 //! * `layer`: what holds for every call: metadata, limits, metrics, cutting of
 //!   streams, warnings about slow requests.
@@ -22,12 +23,12 @@
 //!
 //! # Not implemented
 //!
-//! The `Election` and `Lock` services (etcdctl's commands of that name
-//! do without), and the JSON gateway.
+//! The JSON gateway.
 
 mod api;
 mod auth;
 mod cluster;
+mod concurrency;
 mod config;
 mod http;
 mod kv;
@@ -45,6 +46,8 @@ mod watch;
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod services {
     include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
+    include!(concat!(env!("OUT_DIR"), "/v3lockpb.rs"));
+    include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
 
     /// Descriptors of etcd's packages, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

@@ -13,12 +13,14 @@ use tonic_reflection::server::Builder as Reflection;
 use crate::api::Api;
 use crate::auth::AuthService;
 use crate::cluster::ClusterService;
+use crate::concurrency::{ElectionService, LockService};
 use crate::kv::KvService;
 use crate::layer::{self, Cutter, Gate};
 use crate::lease::LeaseService;
 use crate::maintenance::MaintenanceService;
 use crate::services::{
-    auth_server, cluster_server, kv_server, lease_server, maintenance_server, watch_server,
+    auth_server, cluster_server, election_server, kv_server, lease_server, lock_server, maintenance_server,
+    watch_server,
 };
 use crate::watch::WatchService;
 use crate::{ApiConfig, http as web, metrics};
@@ -74,6 +76,8 @@ fn grpc(api: &Api, cutter: &Cutter) -> Router {
     etcd!("etcdserverpb.Cluster", cluster_server::ClusterServer<_>, ClusterService);
     etcd!("etcdserverpb.Maintenance", maintenance_server::MaintenanceServer<_>, MaintenanceService);
     etcd!("etcdserverpb.Auth", auth_server::AuthServer<_>, AuthService);
+    etcd!("v3lockpb.Lock", lock_server::LockServer<_>, LockService);
+    etcd!("v3electionpb.Election", election_server::ElectionServer<_>, ElectionService);
     // As etcd: the empty service name is served, any other is not known.
     let (_, health) = tonic_health::server::health_reporter();
     serve!("grpc.health.v1.Health", health);

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let include = PathBuf::from("../../store/proto");
-    let descriptors = protox::compile([include.join("etcd/api/etcdserverpb/rpc.proto")], [include])?;
+    let files = ["etcdserverpb/rpc.proto", "v3lockpb/lock.proto", "v3electionpb/election.proto"];
+    let files = files.map(|file| include.join("etcd/api").join(file));
+    let descriptors = protox::compile(files, [include])?;
     prost_build::Config::new().bytes(["."]).include_file("pb.rs").compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=../../store/proto");
     Ok(())

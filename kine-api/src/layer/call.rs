@@ -26,7 +26,7 @@ impl Call {
     pub(super) fn start(method: &'static Method, config: &ApiConfig) -> Self {
         let metrics = metrics::of_method(method);
         metrics.started.inc();
-        let warns = method.kind == Kind::Unary && !config.slow_request.is_zero();
+        let warns = method.kind == Kind::Unary && !method.waits && !config.slow_request.is_zero();
         Self {
             method,
             metrics,

@@ -14,6 +14,7 @@ use super::body::{RequestBody, ResponseBody, code_of};
 use super::call::Call;
 use super::cut::{Cut, Cutter};
 use super::method::{self, Kind, Method};
+use super::patience;
 use crate::api::Api;
 use crate::{metrics, to_status};
 
@@ -53,9 +54,24 @@ impl<S> Gate<S> {
     fn cut(&self, method: &Method, requires_leader: bool) -> Option<Cut> {
         (method.kind != Kind::Unary).then(|| self.cutter.cut(requires_leader))
     }
+
+    /// The end of a call that waits for others.
+    fn end(&self, method: &Method, headers: &HeaderMap) -> Option<Cut> {
+        method.waits.then(|| patience::end(self.cutter.cut(false), headers))
+    }
 }
 
 type Answer = Result<Response<ResponseBody>, Infallible>;
+
+/// Awaits an answer, but not beyond `end`.
+async fn until<F: Future>(answer: F, end: Option<Cut>) -> Result<F::Output, Status> {
+    let Some(end) = end else { return Ok(answer.await) };
+    tokio::select! {
+        biased;
+        answer = answer => Ok(answer),
+        status = end => Err(status),
+    }
+}
 
 fn refuse(status: Status, mut call: Call) -> Response<ResponseBody> {
     call.finish(status.code());
@@ -90,10 +106,14 @@ where
             }
         };
         let cut = self.cut(method, requires_leader);
+        let end = self.end(method, request.headers());
         let max_message = self.api.config.max_message_bytes();
         let handled = self.inner.call(request.map(|body| RequestBody::new(body, max_message, call.metrics)));
         Box::pin(async move {
-            let response = handled.await?;
+            let response = match until(handled, end).await {
+                Ok(response) => response?,
+                Err(status) => return Ok(refuse(status, call)),
+            };
             if let Some(code) = code_of(response.headers()) {
                 call.finish(code);
             }

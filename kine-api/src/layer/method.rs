@@ -37,14 +37,18 @@ pub(crate) struct Method {
     pub(crate) kind: Kind,
     /// Whether a learner serves it; a range decides for itself.
     pub(crate) on_learner: bool,
+    /// Whether it may rightly wait for others without end, although unary.
+    pub(crate) waits: bool,
 }
 
 macro_rules! methods {
-    ($($service:literal { $($kind:ident $name:literal $($learner:ident)?,)* })*) => {
-        [$($(($service, $name, Kind::$kind, methods!(@learner $($learner)?)),)*)*]
+    ($($service:literal { $($kind:ident $name:literal $($trait:ident)?,)* })*) => {
+        [$($(($service, $name, Kind::$kind, methods!(@learner $($trait)?), methods!(@waits $($trait)?)),)*)*]
     };
     (@learner learner) => { true };
-    (@learner) => { false };
+    (@learner $($other:ident)?) => { false };
+    (@waits waits) => { true };
+    (@waits $($other:ident)?) => { false };
 }
 
 /// All methods.
@@ -104,6 +108,17 @@ pub(crate) static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
             Unary "RoleGrantPermission",
             Unary "RoleRevokePermission",
         }
+        "v3lockpb.Lock" {
+            Unary "Lock" waits,
+            Unary "Unlock",
+        }
+        "v3electionpb.Election" {
+            Unary "Campaign" waits,
+            Unary "Proclaim",
+            Unary "Leader",
+            ServerStream "Observe",
+            Unary "Resign",
+        }
         "grpc.health.v1.Health" {
             Unary "Check" learner,
             ServerStream "Watch" learner,
@@ -116,8 +131,14 @@ pub(crate) static METHODS: LazyLock<Vec<Method>> = LazyLock::new(|| {
             BidiStream "ServerReflectionInfo" learner,
         }
     };
-    let number =
-        |(index, (service, name, kind, on_learner))| Method { index, service, name, kind, on_learner };
+    let number = |(index, (service, name, kind, on_learner, waits))| Method {
+        index,
+        service,
+        name,
+        kind,
+        on_learner,
+        waits,
+    };
     methods.into_iter().enumerate().map(number).collect()
 });
 
@@ -169,7 +190,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(count, 42);
+        assert_eq!(count, 49);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! [`Gate`] wraps each service: it refuses what metadata or the member's role
 //! forbid, bounds request messages, counts, measures, warns about slow calls,
-//! and cuts streams when the member stops or has lost its leader.
+//! and cuts streams when the member stops or has lost its leader, and calls that
+//! wait for others when it stops or the client's time is over.
 
 mod body;
 mod call;
@@ -10,6 +11,7 @@ mod cut;
 mod frames;
 mod gate;
 pub(crate) mod method;
+mod patience;
 
 pub(crate) use cut::Cutter;
 pub(crate) use gate::Gate;

@@ -11,10 +11,18 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::api::Api;
 use crate::auth::Identity;
 use crate::services::watch_server::Watch;
-use stream::WatchStream;
+pub(crate) use stream::{Requests, WatchStream};
 
 /// Answers etcd's Watch calls from a store.
 pub(crate) struct WatchService(pub(crate) Api);
+
+impl WatchService {
+    /// Answers a call that may come from within the process.
+    pub(crate) fn open(&self, request: Request<Requests>) -> WatchStream {
+        let from = Identity::of(request.metadata(), request.extensions(), self.0.config.client_cert_auth);
+        WatchStream::new(self.0.clone(), from, request.into_inner())
+    }
+}
 
 #[async_trait]
 impl Watch for WatchService {
@@ -24,7 +32,6 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<WatchRequest>>,
     ) -> Result<Response<WatchStream>, Status> {
-        let from = Identity::of(request.metadata(), request.extensions(), self.0.config.client_cert_auth);
-        Ok(Response::new(WatchStream::new(self.0.clone(), from, Box::pin(request.into_inner()))))
+        Ok(Response::new(self.open(request.map(|requests| Box::pin(requests) as Requests))))
     }
 }

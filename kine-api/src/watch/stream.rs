@@ -39,7 +39,8 @@ const PROGRESS_RETRY: Duration = Duration::from_millis(5);
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
 const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 
-type Requests = Pin<Box<dyn Stream<Item = Result<WatchRequest, Status>> + Send>>;
+/// What a client asks of a watch stream.
+pub(crate) type Requests = Pin<Box<dyn Stream<Item = Result<WatchRequest, Status>> + Send>>;
 
 /// Finds out who asks for a watch.
 type Identifying = Pin<Box<dyn Future<Output = Result<Caller, Status>> + Send>>;

@@ -7,10 +7,12 @@
 
 mod auth;
 mod common;
+mod election;
 mod etcdctl;
 mod http;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod metadata;
 mod watch;

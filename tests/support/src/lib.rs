@@ -3,6 +3,7 @@
 //! * [`member`] and [`cluster`]: real server processes on free ports with temporary data folders.
 //! * [`network`]: relays between peers that can be cut, per direction, and healed.
 //! * [`rpc`]: raw gRPC calls with etcd's messages, so that no client library hides anything.
+//! * [`locks`]: calls of the lock and election services.
 //! * [`tools`]: the real etcd and etcdctl the tests compare with.
 //! * [`load`] and [`history`]: clients that record what they were told, and the checks of it.
 //! * [`rng`]: the seeded generator behind every random choice.
@@ -12,6 +13,7 @@
 pub mod cluster;
 pub mod history;
 pub mod load;
+pub mod locks;
 pub mod member;
 pub mod network;
 pub mod ports;
@@ -20,7 +22,7 @@ pub mod rpc;
 pub mod scratch;
 pub mod tools;
 
-/// Generated messages: `etcdserverpb`, `mvccpb`, `authpb`.
+/// Generated messages: `etcdserverpb`, `mvccpb`, `authpb`, `v3lockpb`, `v3electionpb`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));

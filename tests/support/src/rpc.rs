@@ -167,12 +167,8 @@ impl Client {
         Q: prost::Message + 'static,
         R: prost::Message + Default + 'static,
     {
-        let mut grpc = self.grpc();
         let call = async {
-            ready(&mut grpc).await?;
-            let codec = ProstCodec::<Q, R>::default();
-            let path = PathAndQuery::from_static(path);
-            let mut stream = grpc.server_streaming(self.request(request), path, codec).await?.into_inner();
+            let mut stream = self.listen(path, request).await?;
             let mut messages = Vec::new();
             while let Some(message) = stream.next().await {
                 messages.push(message?);
@@ -183,6 +179,22 @@ impl Client {
             Ok(answer) => answer,
             Err(_) => Err(Status::new(Code::DeadlineExceeded, "the call hung")),
         }
+    }
+
+    /// Calls a method that answers with a stream. Servers may not answer before the first message.
+    ///
+    /// # Errors
+    /// The server's error.
+    pub async fn listen<Q, R>(&self, path: &'static str, request: Q) -> Result<tonic::Streaming<R>, Status>
+    where
+        Q: prost::Message + 'static,
+        R: prost::Message + Default + 'static,
+    {
+        let mut grpc = self.grpc();
+        ready(&mut grpc).await?;
+        let codec = ProstCodec::<Q, R>::default();
+        let path = PathAndQuery::from_static(path);
+        Ok(grpc.server_streaming(self.request(request), path, codec).await?.into_inner())
     }
 
     calls! {
