@@ -26,6 +26,10 @@ pub struct ApiConfig {
     pub extensive_metrics: bool,
     /// Serve `/metrics` beside the rest.
     pub serve_metrics: bool,
+    /// Serve every call as JSON over HTTP too (`--enable-grpc-gateway`).
+    pub gateway: bool,
+    /// Most WebSockets open at a time.
+    pub max_websockets: usize,
 }
 
 impl ApiConfig {
@@ -50,6 +54,8 @@ impl Default for ApiConfig {
             min_lease_ttl: 2,
             extensive_metrics: false,
             serve_metrics: true,
+            gateway: true,
+            max_websockets: 1024,
         }
     }
 }

@@ -9,6 +9,7 @@
 //! * `layer`: what holds for every call: metadata, limits, metrics, cutting of
 //!   streams, warnings about slow requests.
 //! * `http`: health, version, metrics.
+//! * `gateway`: every call as JSON over HTTP and WebSockets.
 //!
 //! # What a request costs here
 //!
@@ -22,13 +23,14 @@
 //! # Not implemented
 //!
 //! Users, roles and tokens (the `Auth` service answers only what holds without
-//! them), the `Election` and `Lock` services (etcdctl's commands of that name
-//! do without), and the JSON gateway.
+//! them), and the `Election` and `Lock` services (etcdctl's commands of that
+//! name do without).
 
 mod api;
 mod auth;
 mod cluster;
 mod config;
+mod gateway;
 mod http;
 mod kv;
 mod layer;

@@ -7,6 +7,7 @@
 
 mod common;
 mod etcdctl;
+mod gateway;
 mod http;
 mod kv;
 mod lease;
