@@ -107,6 +107,8 @@ pub(super) fn api_config(config: &Config) -> ApiConfig {
         min_lease_ttl: node_config(config).min_lease_ttl(),
         extensive_metrics: config.extensive_metrics,
         serve_metrics: true,
+        gateway: config.gateway,
+        ..ApiConfig::default()
     }
 }
 
