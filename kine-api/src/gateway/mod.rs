@@ -39,6 +39,7 @@ mod scan;
 mod service;
 mod socket;
 mod table;
+mod text;
 mod write;
 
 pub(crate) use service::routes;

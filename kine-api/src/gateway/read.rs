@@ -14,8 +14,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use prost::encoding;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
-use super::go::quote;
 use super::number;
+use super::text::{self, Problem};
 
 /// Deepest nesting of messages: what the gRPC side reads.
 const MAX_DEPTH: u32 = 100;
@@ -58,7 +58,7 @@ impl<'a> Reader<'a> {
         self.peek();
         let rest = self.rest();
         let length = match rest.first() {
-            Some(b'"') => text_length(rest),
+            Some(b'"') => text::length(rest),
             Some(b'{' | b'}' | b'[' | b']' | b',' | b':') => 1,
             _ => rest.iter().take_while(|b| b.is_ascii_alphanumeric() || b"-+.".contains(b)).count(),
         };
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         let token = self.token();
         let inner = token.get(1..token.len().saturating_sub(1)).unwrap_or_default();
         let after = self.json.get(at + 1..).unwrap_or_default();
-        unescape(inner, after).map_err(|problem| match problem {
+        text::unescape(inner, after).map_err(|problem| match problem {
             Problem::Truncated => "unexpected EOF".to_owned(),
             Problem::Wrong(what) => format!("syntax error {}: {what}", self.position(at)),
         })
@@ -350,82 +350,6 @@ fn kind_name(kind: &Kind) -> &'static str {
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
-}
-
-/// Length of the string a text begins with, quotes included.
-fn text_length(text: &[u8]) -> usize {
-    let mut escaped = true; // the first quote opens
-    for (at, byte) in text.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = true,
-            b'"' => return at + 1,
-            _ => {}
-        }
-    }
-    text.len()
-}
-
-enum Problem {
-    /// The text ends too early.
-    Truncated,
-    Wrong(String),
-}
-
-/// What a string says. `after` is all that follows its first quote.
-fn unescape<'a>(inner: &'a [u8], after: &[u8]) -> Result<Cow<'a, str>, Problem> {
-    if !inner.contains(&b'\\') {
-        return std::str::from_utf8(inner).map(Cow::Borrowed).map_err(|_| not_utf8());
-    }
-    let mut out = String::with_capacity(inner.len());
-    let mut at = 0;
-    while let Some(rest) = inner.get(at..).filter(|rest| !rest.is_empty()) {
-        let plain = rest.iter().position(|b| *b == b'\\').unwrap_or(rest.len());
-        let (plain, escape) = rest.split_at(plain);
-        out.push_str(std::str::from_utf8(plain).map_err(|_| not_utf8())?);
-        at += plain.len();
-        let c = match escape.get(1) {
-            None => break,
-            Some(b'u') => {
-                let (c, length) = unicode(after.get(at..).unwrap_or_default())?;
-                at += length;
-                out.push(c);
-                continue;
-            }
-            Some(b'b') => '\x08',
-            Some(b'f') => '\x0c',
-            Some(b'n') => '\n',
-            Some(b'r') => '\r',
-            Some(b't') => '\t',
-            Some(other) => char::from(*other),
-        };
-        at += 2;
-        out.push(c);
-    }
-    Ok(Cow::Owned(out))
-}
-
-fn not_utf8() -> Problem {
-    Problem::Wrong("invalid UTF-8 in string".to_owned())
-}
-
-/// The character of `\uXXXX`, or of two of them, and the length of that.
-fn unicode(escapes: &[u8]) -> Result<(char, usize), Problem> {
-    let unit = |at: usize| {
-        let digits = std::str::from_utf8(escapes.get(at + 2..at + 6)?).ok()?;
-        u16::from_str_radix(digits, 16).ok()
-    };
-    let first = unit(0).ok_or(Problem::Truncated)?;
-    if !(0xd800..0xe000).contains(&first) {
-        return Ok((char::from_u32(first.into()).unwrap_or(char::REPLACEMENT_CHARACTER), 6));
-    }
-    let next = escapes.get(6..12).ok_or(Problem::Truncated)?;
-    let second = unit(6).filter(|_| next.starts_with(br"\u"));
-    let pair = second.and_then(|second| char::decode_utf16([first, second]).next()?.ok());
-    match pair {
-        Some(c) => Ok((c, 12)),
-        None => Err(Problem::Wrong(format!("invalid escape code {} in string", quote(next)))),
-    }
 }
 
 #[cfg(test)]
