@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures::stream;
 use http::header::LOCATION;
 use http::request::Parts;
-use http::{Method, StatusCode, Uri};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
@@ -66,7 +66,7 @@ async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
     let (mut parts, body) = request.into_parts();
     let path = match path_of(&parts.uri) {
         Ok(path) => path,
-        Err(moved) => return moved,
+        Err(location) => return (StatusCode::MOVED_PERMANENTLY, [(LOCATION, location)]).into_response(),
     };
     if socket::is_upgrade(&parts.headers) {
         return socket::upgrade(gateway, path, &mut parts).await;
@@ -75,7 +75,7 @@ async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
 }
 
 /// The path below the root, decoded; or where its proper form is found.
-fn path_of(uri: &Uri) -> Result<String, Response> {
+fn path_of(uri: &Uri) -> Result<String, HeaderValue> {
     let decoded = percent_decode_str(uri.path()).decode_utf8_lossy();
     let path = match decoded.strip_prefix(OLD_ROOT) {
         Some(rest) => format!("{ROOT}{rest}"),
@@ -85,8 +85,8 @@ fn path_of(uri: &Uri) -> Result<String, Response> {
     if proper != path {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
         // A path that is no header is no path of ours either.
-        if let Ok(location) = http::HeaderValue::try_from(proper + &query) {
-            return Err((StatusCode::MOVED_PERMANENTLY, [(LOCATION, location)]).into_response());
+        if let Ok(location) = HeaderValue::try_from(proper + &query) {
+            return Err(location);
         }
     }
     Ok(path.strip_prefix(ROOT).unwrap_or_default().to_owned())

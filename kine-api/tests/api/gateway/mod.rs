@@ -257,6 +257,9 @@ async fn a_client_may_say_how_long_it_waits() {
         asked
     };
     assert_eq!(gateway.send(with("5m")).await.error(), (504, 4, "context deadline exceeded".to_owned()));
+    gateway.store.delay_ms.store(0, Ordering::Relaxed);
+    assert_eq!(gateway.send(with("1n")).await.error().0, 504, "over before it began");
+    assert_eq!(gateway.send(with("100S")).await.status, 200);
     assert_eq!(gateway.send(with("zz")).await.error(), (400, 3, "invalid grpc-timeout: zz".to_owned()));
 }
 
