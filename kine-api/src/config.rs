@@ -35,6 +35,10 @@ pub struct ApiConfig {
     /// The common name of a client's certificate names its user
     /// (`--client-cert-auth`).
     pub client_cert_auth: bool,
+    /// Serve every call as JSON over HTTP too (`--enable-grpc-gateway`).
+    pub gateway: bool,
+    /// Most WebSockets open at a time.
+    pub max_websockets: usize,
 }
 
 impl ApiConfig {
@@ -62,6 +66,8 @@ impl Default for ApiConfig {
             tokens: TokenKind::Simple,
             bcrypt_cost: 10,
             client_cert_auth: false,
+            gateway: true,
+            max_websockets: 1024,
         }
     }
 }

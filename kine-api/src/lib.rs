@@ -11,6 +11,7 @@
 //! * `layer`: what holds for every call: metadata, limits, metrics, cutting of
 //!   streams, warnings about slow requests.
 //! * `http`: health, version, metrics.
+//! * `gateway`: every call as JSON over HTTP and WebSockets.
 //!
 //! # What a request costs here
 //!
@@ -20,16 +21,13 @@
 //! are copied once, into the gRPC frame. Beside that a call takes four boxed
 //! futures or bodies (axum's route and response body, tonic's method future
 //! and request body) and some atomic counters.
-//!
-//! # Not implemented
-//!
-//! The JSON gateway.
 
 mod api;
 mod auth;
 mod cluster;
 mod concurrency;
 mod config;
+mod gateway;
 mod http;
 mod kv;
 mod layer;

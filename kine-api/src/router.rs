@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::StatusCode;
 use skiff_store::{Cluster, Store};
 use tokio::sync::watch;
@@ -23,9 +23,9 @@ use crate::services::{
     watch_server,
 };
 use crate::watch::WatchService;
-use crate::{ApiConfig, http as web, metrics};
+use crate::{ApiConfig, gateway, http as web, metrics};
 
-/// The whole API: gRPC, health, version and metrics.
+/// The whole API: gRPC, its JSON gateway, health, version and metrics.
 ///
 /// `shutdown` turns true when the member stops: streams then end with
 /// "etcdserver: server stopped", so that connections can drain. Must be called
@@ -40,7 +40,14 @@ pub fn router(
     let cutter = Cutter::start(store.leader(), shutdown, config.election_timeout);
     let api = Api::new(store, cluster, config);
     let serve_metrics = api.config.serve_metrics;
-    let mut router = grpc(&api, &cutter).merge(web::routes(api.clone()));
+    let grpc = grpc(&api, &cutter);
+    let mut router = grpc.clone().merge(web::routes(api.clone()));
+    if api.config.gateway {
+        match gateway::routes(grpc, &api.config) {
+            Ok(routes) => router = router.merge(routes),
+            Err(error) => tracing::error!(%error, "build the JSON gateway"),
+        }
+    }
     if serve_metrics {
         router = router.merge(web::metrics_routes(api));
     }
@@ -107,5 +114,5 @@ async fn fallback(request: Request) -> Response {
     if layer::is_grpc(request.headers()) {
         return layer::unknown(request.uri().path()).into_http::<axum::body::Body>();
     }
-    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
+    web::plain(StatusCode::NOT_FOUND, "404 page not found\n".to_owned())
 }

@@ -64,7 +64,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Member, "wal-dir", Text, "", "Directory of the log, if it shall not lie in the data directory.")
         .refused("the log lies in the data directory; put a mount or a symbolic link there"),
     on(Member, "listen-client-urls", List, "http://localhost:2379", "URLs to take client requests on: gRPC and HTTP."),
-    on(Member, "listen-client-http-urls", List, "", "More URLs for clients, meant for HTTP."),
+    on(Member, "listen-client-http-urls", List, "", "URLs for HTTP alone; --listen-client-urls then take gRPC alone."),
+    on(Member, "enable-grpc-gateway", Bool, "true", "Serve every call as JSON over HTTP too, below /v3/."),
     on(Member, "listen-peer-urls", List, "http://localhost:2380", "URLs to take other members' traffic on."),
     on(Member, "snapshot-count", Int, "10000", "Applied entries after which the log may be cut.").ignored(BY_BYTES),
     on(Member, "snapshot-catchup-entries", Int, "5000", "Entries kept for members that lag a little.")
@@ -128,8 +129,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Security, "tls-max-version", Choice(&["", "TLS1.2", "TLS1.3"]), "", "Highest TLS version; empty for the newest."),
     on(Security, "cipher-suites", List, "", "TLS 1.2 cipher suites, by their IANA names; empty for all that are safe."),
     on(Security, "host-whitelist", List, "*", "Host names HTTP clients may address this server by."),
-    on(Security, "cors", List, "*", "Origins browsers may call from.")
-        .ignored("browsers' cross-origin calls are not offered"),
+    on(Security, "cors", List, "*", "Origins browsers may call from."),
 
     on(Auth, "auth-token", Text, "simple", "Kind of the tokens: simple, or jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=5m."),
     on(Auth, "auth-token-ttl", Int, "300", "Seconds a simple token lives after its last use."),
@@ -179,9 +179,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     off("raft-write-timeout", Duration, "5s", "peers have their own time-outs"),
     off("downgrade-check-time", Duration, "5s", "downgrades are checked as they come").or(&["experimental-downgrade-check-time"]),
     off("wait-cluster-ready-timeout", Duration, "5s", "readiness is reported when a leader is known").or(&["experimental-wait-cluster-ready-timeout"]),
-    off("enable-grpc-gateway", Bool, "true", "the JSON gateway is not offered yet"),
-    off("client-cert-file", Text, "", "there is no gateway that would call the client port").file("client-transport-security.client-cert-file"),
-    off("client-key-file", Text, "", "there is no gateway that would call the client port").file("client-transport-security.client-key-file"),
+    off("client-cert-file", Text, "", "the JSON gateway does not go through the client port").file("client-transport-security.client-cert-file"),
+    off("client-key-file", Text, "", "the JSON gateway does not go through the client port").file("client-transport-security.client-key-file"),
     off("peer-skip-client-san-verification", Bool, "false", "names in client certificates are not compared with addresses")
         .or(&["experimental-peer-skip-client-san-verification"]).file("peer-transport-security.skip-client-san-verification"),
     off("set-member-localaddr", Bool, "false", "connections leave from the address the system picks").or(&["experimental-set-member-localaddr"]),

@@ -119,6 +119,10 @@ pub(crate) struct Config {
     pub(crate) extensive_metrics: bool,
     /// Host names HTTP clients may use; empty or "*" for any.
     pub(crate) host_whitelist: Vec<String>,
+    /// Origins browsers may call from; empty or "*" for any.
+    pub(crate) cors: Vec<String>,
+    /// Serve the JSON gateway.
+    pub(crate) gateway: bool,
     /// TLS of the client port.
     pub(crate) client_tls: TlsOptions,
     /// TLS between peers.
@@ -177,6 +181,8 @@ impl Config {
             warn_apply: settings.duration("warning-apply-duration"),
             extensive_metrics: settings.text("metrics") == "extensive",
             host_whitelist: settings.list("host-whitelist"),
+            cors: settings.list("cors"),
+            gateway: settings.bool("enable-grpc-gateway"),
             client_tls,
             peer_tls,
             auth,
@@ -223,6 +229,11 @@ fn listen(settings: &Settings) -> Result<Listen, String> {
     };
     if listen.client.is_empty() {
         return Err("--listen-client-urls must not be empty".to_owned());
+    }
+    if let Some(url) = listen.client_http.iter().find(|url| listen.client.contains(url)) {
+        return Err(format!(
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}"
+        ));
     }
     if listen.peer.is_empty() {
         return Err("--listen-peer-urls must not be empty".to_owned());

@@ -78,6 +78,10 @@ fn wrong_combinations_are_refused_with_the_flag_named() {
         ),
         (&["--auto-compaction-retention=soon"], "--auto-compaction-retention"),
         (&["--max-txn-ops=0"], "--max-txn-ops"),
+        (
+            &["--listen-client-http-urls=http://localhost:2379"],
+            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url",
+        ),
         (&["--max-concurrent-streams=-1"], "--max-concurrent-streams"),
         (&["--feature-gates=Nope=true"], "unrecognized feature gate"),
         (&["--cert-file=/c.pem"], "--key-file"),

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use skiff_kine_api::TokenKind;
 use skiff_store::pb::etcdserverpb::RangeRequest;
 use skiff_store::{Error, NodeError, Store, StoreExt};
@@ -13,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::member::{self, Member};
 use crate::config::{Config, Endpoint};
-use crate::serve::{AllowedHosts, ConnectionOptions, Listener, Port, Stop, bind, serve};
+use crate::serve::{Access, ConnectionOptions, Listener, Port, Serves, Stop, bind, serve};
 use crate::tls::{PeerClientTls, ServerTls};
 use crate::{compactor, process};
 
@@ -30,6 +29,7 @@ const READY_PAUSE: Duration = Duration::from_millis(20);
 /// a bad certificate is reported before anything is written.
 struct Opened {
     client: Vec<(Endpoint, Listener)>,
+    client_http: Vec<(Endpoint, Listener)>,
     metrics: Vec<(Endpoint, Listener)>,
     peer: Vec<(Endpoint, Listener)>,
     client_tls: Option<Arc<ServerTls>>,
@@ -85,11 +85,9 @@ fn open(config: &mut Config) -> Result<Opened, String> {
             .map(|url| Ok((url.clone(), bind(url, config.listen.reuse_port)?)))
             .collect::<Result<Vec<_>, String>>()
     };
-    let mut client = config.listen.client.clone();
-    client
-        .extend(config.listen.client_http.iter().filter(|url| !config.listen.client.contains(url)).cloned());
     Ok(Opened {
-        client: bind_all(&client)?,
+        client: bind_all(&config.listen.client)?,
+        client_http: bind_all(&config.listen.client_http)?,
         metrics: bind_all(&config.listen.metrics)?,
         peer: bind_all(&config.listen.peer)?,
         client_tls: ServerTls::new(&config.client_tls)?,
@@ -116,15 +114,23 @@ impl Ports {
         let api = member::api_config(config, opened.tokens);
         let whole = skiff_kine_api::router(member.store(), member.cluster(), api.clone(), stop.receiver());
         let metrics = skiff_kine_api::metrics_router(member.store(), member.cluster(), api);
-        let allowed = AllowedHosts::new(&config.host_whitelist);
+        let at_client = if opened.client_http.is_empty() { Serves::All } else { Serves::Grpc };
         let mut clients = JoinSet::new();
-        let each = [("client", whole, opened.client), ("metrics", metrics, opened.metrics)];
-        for (name, router, listeners) in each {
+        let each = [
+            ("client", &whole, opened.client, Some(at_client)),
+            ("client", &whole, opened.client_http, Some(Serves::Http)),
+            ("metrics", &metrics, opened.metrics, None),
+        ];
+        for (name, router, listeners, serves) in each {
             for (url, listener) in listeners {
                 let tls = opened.client_tls.clone().filter(|_| url.scheme.tls());
-                let guarded = guard(router.clone(), allowed.clone().filter(|_| tls.is_none()));
-                let port =
-                    Port { name, router: guarded, tls, options: options.clone(), slots: slots.clone() };
+                let access = Access::new(&config.host_whitelist, tls.is_some());
+                let access = match serves {
+                    Some(serves) => access.with_origins(&config.cors).serving(serves),
+                    None => access,
+                };
+                let router = access.guard(router.clone());
+                let port = Port { name, router, tls, options: options.clone(), slots: slots.clone() };
                 tracing::info!(%url, "serving {name} traffic");
                 clients.spawn(serve(listener, port, stop.clone()));
             }
@@ -140,16 +146,6 @@ impl Ports {
             peers.spawn(serve(listener, port, peers_stop.clone()));
         }
         Ports { clients, stop_clients, peers, stop_peers }
-    }
-}
-
-fn guard(router: Router, allowed: Option<AllowedHosts>) -> Router {
-    match allowed {
-        Some(allowed) => router.layer(axum::middleware::from_fn(move |request, next| {
-            let allowed = allowed.clone();
-            allowed.check(request, next)
-        })),
-        None => router,
     }
 }
 

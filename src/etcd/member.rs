@@ -110,6 +110,8 @@ pub(super) fn api_config(config: &Config, tokens: TokenKind) -> ApiConfig {
         tokens,
         bcrypt_cost: config.auth.bcrypt_cost,
         client_cert_auth: config.auth.by_certificate,
+        gateway: config.gateway,
+        ..ApiConfig::default()
     }
 }
 

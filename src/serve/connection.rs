@@ -99,8 +99,11 @@ where
     };
     let service = TowerToHyperService::new(router);
     let builder = builder(&port.options);
-    let connection =
-        builder.serve_connection::<_, _, axum::body::Body>(TokioIo::new(Readable::new(stream)), service);
+    // With upgrades: the gateway speaks WebSocket too.
+    let connection = builder.serve_connection_with_upgrades::<_, _, axum::body::Body>(
+        TokioIo::new(Readable::new(stream)),
+        service,
+    );
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

@@ -1,10 +1,10 @@
 //! Listeners and connections: HTTP/1.1 and HTTP/2 on one port, over TCP or a
 //! Unix socket, with TLS or without.
 
+mod access;
 mod authority;
 mod bind;
 mod connection;
-mod hosts;
 mod hpack;
 
 use std::future::Future;
@@ -15,9 +15,9 @@ use axum::Router;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
+pub(crate) use access::{Access, Serves};
 pub(crate) use bind::{Listener, bind};
 pub(crate) use connection::ConnectionOptions;
-pub(crate) use hosts::AllowedHosts;
 
 use crate::tls::ServerTls;
 

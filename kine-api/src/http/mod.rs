@@ -37,7 +37,7 @@ fn only_get(method: &Method) -> Option<Response> {
 }
 
 /// A text answer, as Go's http package makes it.
-fn plain(status: StatusCode, body: String) -> Response {
+pub(crate) fn plain(status: StatusCode, body: String) -> Response {
     let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8"), (X_CONTENT_TYPE_OPTIONS, "nosniff")];
     (status, headers, body).into_response()
 }

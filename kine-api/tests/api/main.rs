@@ -9,6 +9,7 @@ mod auth;
 mod common;
 mod election;
 mod etcdctl;
+mod gateway;
 mod http;
 mod kv;
 mod lease;

@@ -1,0 +1,76 @@
+//! A small HTTP client: one request a connection.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http_body_util::BodyExt;
+use hyper::body::{Bytes, Incoming};
+use hyper::{HeaderMap, Response};
+use hyper_util::rt::TokioIo;
+use skiff_test_support::Fault;
+use tokio::net::TcpStream;
+
+/// How long an answer may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A request.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) method: &'static str,
+    /// The whole path with its query.
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Asked {
+    /// A call of the gateway.
+    pub(crate) fn post(path: &str, body: impl Into<Vec<u8>>) -> Self {
+        Asked { method: "POST", path: format!("/v3/{path}"), headers: Vec::new(), body: body.into() }
+    }
+
+    /// The same with another method.
+    pub(crate) fn method(self, method: &'static str) -> Self {
+        Asked { method, ..self }
+    }
+
+    /// The same with one more header.
+    pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, value.to_owned()));
+        self
+    }
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Sends a request; the body of the answer is still to be read.
+pub(crate) async fn open(address: &str, asked: &Asked) -> Result<Response<Incoming>, Fault> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the exchange.
+    tokio::spawn(connection);
+    let mut request = hyper::Request::builder().method(asked.method).uri(&asked.path);
+    if !asked.headers.iter().any(|(name, _)| *name == "host") {
+        request = request.header("host", address);
+    }
+    for (name, value) in &asked.headers {
+        request = request.header(*name, value);
+    }
+    Ok(sender.send_request(request.body(Body::from(asked.body.clone()))?).await?)
+}
+
+/// Sends a request and reads the whole answer.
+pub(crate) async fn ask(address: &str, asked: &Asked) -> Result<Answer, Fault> {
+    let exchange = async {
+        let (head, body) = open(address, asked).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok::<_, Fault>(Answer { status: head.status.as_u16(), headers: head.headers, body })
+    };
+    tokio::time::timeout(PATIENCE, exchange).await?
+}
