@@ -87,11 +87,11 @@ impl Locker {
     /// Takes the lock again and again, each time as somebody else.
     async fn run(self, mut rng: Rng) {
         while !self.over.load(Ordering::SeqCst) {
-            let client = rng.pick(&self.clients).clone();
-            let lease = grant(rng.pick(&self.clients), 60).await;
-            if let Ok(locked) =
-                client.with_deadline(PATIENCE).lock(LockRequest { name: NAME.into(), lease }).await
-            {
+            let request = LeaseGrantRequest { ttl: 60, id: 0 };
+            let granted = self.anywhere(&mut rng, |client| async move { client.lease_grant(request).await });
+            let lease = granted.await.id;
+            let client = rng.pick(&self.clients).clone().with_deadline(PATIENCE);
+            if let Ok(locked) = client.lock(LockRequest { name: NAME.into(), lease }).await {
                 assert!(!self.occupied.swap(true, Ordering::SeqCst), "two hold the lock");
                 self.write(&locked.key, &mut rng).await;
                 self.turns.fetch_add(1, Ordering::SeqCst);
@@ -101,15 +101,38 @@ impl Locker {
         }
     }
 
+    /// Asks one member after the other until one answers.
+    async fn anywhere<T, F>(&self, rng: &mut Rng, call: impl Fn(Client) -> F) -> T
+    where
+        F: Future<Output = Result<T, Status>>,
+    {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match call(rng.pick(&self.clients).clone()).await {
+                Ok(answer) => return answer,
+                Err(status) => assert!(Instant::now() < deadline, "no member answers: {status}"),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn read(&self, rng: &mut Rng, key: &Bytes) -> Option<KeyValue> {
+        let request = RangeRequest { key: key.clone(), ..RangeRequest::default() };
+        let answer = self.anywhere(rng, |client| {
+            let request = request.clone();
+            async move { client.range(request).await }
+        });
+        answer.await.kvs.into_iter().next()
+    }
+
     /// Writes the revision of the claim, in a transaction that holds only while the claim stands.
     async fn write(&self, key: &Bytes, rng: &mut Rng) {
+        let claim = self.read(rng, key).await.expect("the claim stands while the lock is held");
+        let token = claim.create_revision;
         let deadline = Instant::now() + PATIENCE;
-        let client = rng.pick(&self.clients).clone();
-        let token = get(&client, key).await.expect("the claim stands while the lock is held").create_revision;
         loop {
             assert!(Instant::now() < deadline, "the holder cannot write");
-            let client = rng.pick(&self.clients);
-            let before = get(client, &COUNTER.into()).await.unwrap_or_default();
+            let before = self.read(rng, &COUNTER.into()).await.unwrap_or_default();
             if before.value == token.to_string() {
                 return;
             }
@@ -128,25 +151,23 @@ impl Locker {
                 failure: Vec::new(),
             };
             // Where the outcome is not known the next round sees it.
-            if let Ok(answer) = client.txn(request).await
+            if let Ok(answer) = rng.pick(&self.clients).clone().txn(request).await
                 && !answer.succeeded
             {
-                assert!(get(client, key).await.is_some(), "the holder lost its claim");
+                self.read(rng, key).await.expect("the holder lost its claim");
             }
         }
     }
 
     /// Ends a lease, and with it the claim, whatever became of it.
     async fn release(&self, lease: i64, rng: &mut Rng) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match rng.pick(&self.clients).lease_revoke(LeaseRevokeRequest { id: lease }).await {
-                Ok(_) => return,
-                Err(status) if status.code() == Code::NotFound => return,
-                Err(status) => assert!(Instant::now() < deadline, "the lease does not end: {status}"),
+        let revoke = |client: Client| async move {
+            match client.lease_revoke(LeaseRevokeRequest { id: lease }).await {
+                Err(status) if status.code() == Code::NotFound => Ok(()),
+                other => other.map(drop),
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        };
+        self.anywhere(rng, revoke).await;
     }
 
     /// Waits for so many more turns.
