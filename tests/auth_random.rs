@@ -268,7 +268,7 @@ impl Side {
                 revision(&mut answer.header);
                 answer.responses.clear();
             }),
-            Op::Compact(revision) => unary!(compact(CompactionRequest { revision, physical: false })),
+            Op::Compact(at) => unary!(compact(CompactionRequest { revision: at, physical: false })),
             Op::Watch((key, range_end)) => {
                 let (key, range_end) = (key.into(), range_end.into());
                 let create = WatchCreateRequest { key, range_end, ..Default::default() };

@@ -321,7 +321,6 @@ pub trait Cluster: Send + Sync + 'static {
 
 /// A store as a client may use it: with the typed methods of [`StoreExt`], each
 /// checked against what the client may do.
-#[derive(Clone, Copy)]
 pub struct By<'a, S: ?Sized> {
     store: &'a S,
     caller: &'a Caller,

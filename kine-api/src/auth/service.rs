@@ -16,6 +16,9 @@ use crate::{to_status, validate};
 
 /// Random letters at the beginning of a simple token.
 const TOKEN_LETTERS: usize = 16;
+/// Longest name of a user, in bytes: it stands in the log beside every request
+/// of that user.
+const MAX_USER_BYTES: usize = 64 << 10;
 /// How often a password is checked again because users or roles changed
 /// meanwhile.
 const MAX_CHECKS: usize = 8;
@@ -173,6 +176,9 @@ auth_service! {
         ) -> Result<Response<pb::AuthUserAddResponse>, Status> {
             let (from, request) = self.0.split(request);
             let caller = self.administrator(from).await?;
+            if request.name.len() > MAX_USER_BYTES {
+                return Err(to_status(ApiError::RequestTooLarge));
+            }
             let no_password = request.options.is_some_and(|options| options.no_password);
             let password_hash = if no_password {
                 String::new()

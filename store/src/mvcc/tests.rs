@@ -347,7 +347,7 @@ impl Harness {
         };
         let Ok(ReadReply::Range(whole)) = self.mvcc.read(None, &Read::Range(plain.clone())) else { return };
         let mut merged = pb::RangeResponse::default();
-        for chunk in self.mvcc.read_chunks(&plain, 8).unwrap() {
+        for chunk in self.mvcc.read_chunks(None, &plain, 8).unwrap() {
             let chunk = chunk.unwrap();
             merged.kvs.extend(chunk.kvs);
             merged.header = chunk.header;
