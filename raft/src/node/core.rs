@@ -54,6 +54,8 @@ pub(crate) struct Core {
     /// Serializes membership changes proposed here.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) ended: watch::Sender<Option<End>>,
+    /// Why the last snapshot sent to this member was not received.
+    pub(crate) snapshot_fault: Mutex<Option<String>>,
 }
 
 /// Why a node runs no more.

@@ -16,7 +16,7 @@ use skiff_store::pb::skiff::v1::CommandBatch;
 
 use super::core::Core;
 use super::store::blocking;
-use super::{Node, leases, membership, wire};
+use super::{Node, leases, membership, quota, wire};
 use crate::metrics::METRICS;
 use crate::pb::skiff::raft::v1::{self as pb, reply::Answer, request::Ask};
 use crate::peer::{PeerHandler, Reply, Request, TransferLeaderRequest, TransferLeaderResponse};
@@ -83,7 +83,7 @@ impl PeerHandler for Node {
         self.core.raft().handle_transfer_leader(request).await
     }
 
-    fn new_snapshot_dir(&self) -> std::io::Result<SnapshotDir> {
+    fn new_snapshot_dir(&self, bytes: u64) -> std::io::Result<SnapshotDir> {
         let mut receiving = self.receiving.lock();
         if receiving.upgrade().is_some() {
             return Err(std::io::Error::new(
@@ -91,10 +91,18 @@ impl PeerHandler for Node {
                 "another snapshot is being received",
             ));
         }
-        let dir = self.core.state_dir.scratch("recv");
-        std::fs::create_dir(dir.path())?;
+        let dir = quota::check_room(&self.core, bytes).and_then(|()| {
+            let dir = self.core.state_dir.scratch("recv");
+            std::fs::create_dir(dir.path()).map(|()| dir)
+        });
+        let dir = dir.inspect_err(|error| self.snapshot_failed(&error.to_string()))?;
         *receiving = dir.downgrade();
         Ok(dir)
+    }
+
+    fn snapshot_failed(&self, why: &str) {
+        tracing::error!(error = why, "cannot receive a snapshot; the leader tries again");
+        *self.core.snapshot_fault.lock() = Some(format!("a snapshot cannot be received: {why}"));
     }
 
     async fn install_snapshot(
@@ -107,6 +115,9 @@ impl PeerHandler for Node {
         METRICS.snapshot_apply_in_progress.set(1);
         let installed = self.core.raft().install_full_snapshot(vote, Snapshot { meta, snapshot: dir }).await;
         METRICS.snapshot_apply_in_progress.set(0);
+        if installed.is_ok() {
+            *self.core.snapshot_fault.lock() = None;
+        }
         installed
     }
 }

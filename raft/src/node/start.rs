@@ -140,6 +140,7 @@ impl Node {
             published: watch::Sender::new(false),
             changing: Default::default(),
             ended: watch::Sender::new(None),
+            snapshot_fault: Default::default(),
             config,
         });
         spawn_tasks(&core, queue, read_queue, health);

@@ -21,6 +21,8 @@ use crate::types::{MemberNode, StoredMembership};
 const OBSERVE_TICK: Duration = Duration::from_millis(50);
 /// Pause before publishing is tried again.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
+/// Pause before a note of who left is written again, as on a full disk.
+const REMEMBER_PAUSE: Duration = Duration::from_secs(2);
 /// Entries purged at once: openraft's batch.
 const HELD_SLACK: u64 = 256;
 /// How often replaced states are looked for.
@@ -109,21 +111,30 @@ fn look(core: &Core, follows: &mut Option<(u64, u64)>) -> u64 {
 pub(crate) async fn follow_membership(core: Arc<Core>) {
     let mut applied = core.shared.watch_membership();
     let mut before: BTreeSet<u64> = BTreeSet::new();
+    let mut written = true;
     loop {
         let now = applied.borrow_and_update().clone();
         let ids = note(&core, &now);
         let left: BTreeSet<u64> = before.difference(&ids).copied().collect();
-        if !left.is_empty() {
-            remember(&core, &left);
+        if !left.is_empty() || !written {
+            written = remember(&core, &left);
         }
         if left.contains(&core.member_id) {
             tracing::error!("the member has been permanently removed from the cluster");
             return core.end(End::Removed);
         }
         before = ids;
-        match core.until_stop(applied.changed()).await {
-            Some(Ok(())) => {}
-            _ => return,
+        let changed = async {
+            if written {
+                return applied.changed().await.is_ok();
+            }
+            match tokio::time::timeout(REMEMBER_PAUSE, applied.changed()).await {
+                Ok(changed) => changed.is_ok(),
+                Err(_) => true,
+            }
+        };
+        if core.until_stop(changed).await != Some(true) {
+            return;
         }
     }
 }
@@ -134,12 +145,15 @@ fn note(core: &Core, membership: &StoredMembership) -> BTreeSet<u64> {
     nodes.into_iter().map(|(id, _)| id).collect()
 }
 
-fn remember(core: &Core, left: &BTreeSet<u64>) {
+/// Answers whether it is written down.
+fn remember(core: &Core, left: &BTreeSet<u64>) -> bool {
     let mut metadata = core.metadata.lock();
     metadata.removed.extend(left);
-    if let Err(error) = metadata.save(&core.config.data_dir.join("member")) {
-        tracing::error!(%error, "cannot write down which members left");
+    let saved = metadata.save(&core.config.data_dir.join("member"));
+    if let Err(error) = &saved {
+        tracing::error!(%error, "cannot write down which members left; trying again");
     }
+    saved.is_ok()
 }
 
 /// Asks the others, while no leader talks to this member, whether it was

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use skiff_raft::{Node, NodeConfig, Parts};
 use skiff_store::engine::Engine;
 use skiff_store::engine::mem::MemEngine;
 use skiff_store::pb::etcdserverpb as pb;
-use skiff_store::{Cluster as _, Result, Store, StoreExt};
+use skiff_store::{Cluster as _, Error, Result, Store, StoreExt};
 
 use crate::net::{Endpoint, Wires};
 
@@ -32,7 +33,9 @@ pub(crate) struct Member {
     _dir: tempfile::TempDir,
     disk: Option<SimDisk>,
     engines: Engines,
-    config: NodeConfig,
+    /// Its disk has no room for another database.
+    full: Arc<AtomicBool>,
+    pub(crate) config: NodeConfig,
 }
 
 /// Members and the wires between them.
@@ -95,6 +98,7 @@ impl Cluster {
             _dir: dir,
             disk: Some(SimDisk::new(index as u64)),
             engines: Engines::default(),
+            full: Arc::default(),
             config,
         };
         self.members.push(member);
@@ -124,7 +128,7 @@ impl Cluster {
         let member = &mut self.members[index];
         let disk = member.disk.clone().expect("a disk");
         let parts = Parts {
-            engines: factory(member.engines.clone()),
+            engines: factory(member.engines.clone(), member.full.clone()),
             disk: Arc::new(disk),
             clock: Arc::new(SystemClock),
         };
@@ -157,6 +161,11 @@ impl Cluster {
         within("stop after a crash", node.stop()).await;
         member.disk = Some(disk);
         member.engines = Arc::new(Mutex::new(crashed));
+    }
+
+    /// Fills, or empties, the disk of a member's databases.
+    pub(crate) fn set_full(&self, index: usize, full: bool) {
+        self.members[index].full.store(full, Ordering::Relaxed);
     }
 
     /// Takes everything from the disks of a stopped member.
@@ -224,11 +233,14 @@ impl Cluster {
     }
 }
 
-fn factory(engines: Engines) -> EngineFactory {
+fn factory(engines: Engines, full: Arc<AtomicBool>) -> EngineFactory {
     Arc::new(move |dir: &Path| {
         let mut engines = engines.lock();
         if let Some(engine) = engines.get(dir) {
             return Ok(engine.clone() as Arc<dyn Engine>);
+        }
+        if full.load(Ordering::Relaxed) {
+            return Err(Error::Storage("No space left on device (simulated)".into()));
         }
         let has_files = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some());
         let engine = if has_files { MemEngine::open_checkpoint(dir)? } else { MemEngine::new() };

@@ -5,6 +5,7 @@ mod net;
 
 mod conformance;
 mod failover;
+mod full_disk;
 mod leases;
 mod members;
 mod single;
