@@ -49,8 +49,6 @@ const NO_DISCOVERY: &str = "discovery is not offered; list the members in --init
 const NO_TRACING: &str = "OpenTelemetry export is not offered";
 const NO_V2: &str = "the v2 API and its proxy are not offered";
 const NO_ROTATION: &str = "logs are not rotated here; the service manager does it";
-const NO_HASH_CHECK: &str =
-    "members' hashes are not compared on their own yet; etcdctl endpoint hashkv --cluster does";
 const BY_BYTES: &str = "the log is cut by its size in bytes";
 const NO_AUTH: &str = "authentication is not offered yet";
 
@@ -149,13 +147,11 @@ pub(crate) const FLAGS: &[Flag] = &[
 
     on(Features, "feature-gates", Text, "", "Features to switch: Name=true, separated by commas."),
     on(Features, "corrupt-check-time", Duration, "0s", "Time between comparisons of the members' hashes; 0 for none.")
-        .or(&["experimental-corrupt-check-time"]).ignored(NO_HASH_CHECK),
+        .or(&["experimental-corrupt-check-time"]),
     on(Features, "compact-hash-check-time", Duration, "1m0s", "Time between comparisons of hashes at compactions.")
-        .or(&["experimental-compact-hash-check-time"]).ignored(NO_HASH_CHECK),
-    on(Features, "experimental-initial-corrupt-check", Bool, "false", "Compare hashes with the peers before serving (now a feature gate).")
-        .ignored(NO_HASH_CHECK),
-    on(Features, "experimental-compact-hash-check-enabled", Bool, "false", "Compare hashes at compactions (now a feature gate).")
-        .ignored(NO_HASH_CHECK),
+        .or(&["experimental-compact-hash-check-time"]),
+    on(Features, "experimental-initial-corrupt-check", Bool, "false", "Compare hashes with the peers before serving (now the feature gate InitialCorruptCheck)."),
+    on(Features, "experimental-compact-hash-check-enabled", Bool, "false", "Compare hashes at compactions (now the feature gate CompactHashCheck)."),
     on(Features, "experimental-enable-lease-checkpoint", Bool, "false", "Replicate the remaining times of leases (now a feature gate).")
         .ignored("remaining times of leases are always replicated"),
     on(Features, "experimental-enable-lease-checkpoint-persist", Bool, "false", "Keep them over restarts (now a feature gate).")

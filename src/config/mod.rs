@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use endpoint::{Endpoint, Scheme};
+pub(crate) use features::CorruptionChecks;
 
 use crate::cli::Settings;
 use crate::logging::LogOptions;
@@ -113,6 +114,8 @@ pub(crate) struct Config {
     pub(crate) warn_request: Duration,
     /// Log applying that takes longer.
     pub(crate) warn_apply: Duration,
+    /// When members' data are compared.
+    pub(crate) corruption_checks: CorruptionChecks,
     /// Histograms per call.
     pub(crate) extensive_metrics: bool,
     /// Host names HTTP clients may use; empty or "*" for any.
@@ -134,7 +137,7 @@ impl Config {
     /// A sentence for the user, naming the flag.
     pub(crate) fn from_settings(settings: &Settings) -> Result<Config, String> {
         let mut warnings = settings.warnings.clone();
-        warnings.extend(features::check(settings)?);
+        let corruption_checks = features::corruption_checks(settings, &mut warnings)?;
         let name = settings.text("name").to_owned();
         if name.is_empty() {
             return Err("--name must not be empty".to_owned());
@@ -170,6 +173,7 @@ impl Config {
             progress_interval: settings.duration("watch-progress-notify-interval").max(MIN_PROGRESS_INTERVAL),
             warn_request: settings.duration("warning-unary-request-duration"),
             warn_apply: settings.duration("warning-apply-duration"),
+            corruption_checks,
             extensive_metrics: settings.text("metrics") == "extensive",
             host_whitelist: settings.list("host-whitelist"),
             client_tls,

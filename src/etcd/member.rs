@@ -134,6 +134,10 @@ fn node_config(config: &Config) -> NodeConfig {
         max_learners: config.limits.max_learners,
         strict_reconfig: config.strict_reconfig,
         slow_apply: config.warn_apply,
+        initial_corrupt_check: config.corruption_checks.initial,
+        corrupt_check_time: config.corruption_checks.interval,
+        compact_hash_check: config.corruption_checks.at_compactions,
+        compact_hash_check_time: config.corruption_checks.compaction_interval,
         compaction_pause: config.limits.compaction_sleep,
         mvcc: MvccConfig {
             compaction_batch: config.limits.compaction_batch,

@@ -76,6 +76,14 @@ pub struct NodeConfig {
     pub pending_limit: (usize, usize),
     /// Free bytes on the disk below which NOSPACE is raised; 0 for never.
     pub disk_reserve: u64,
+    /// Compare hashes with the peers before serving.
+    pub initial_corrupt_check: bool,
+    /// Time between comparisons of the members' newest states; zero for never.
+    pub corrupt_check_time: Duration,
+    /// Compare hashes that members keep at compactions.
+    pub compact_hash_check: bool,
+    /// Time between comparisons of hashes kept at compactions.
+    pub compact_hash_check_time: Duration,
     /// Settings of the state machine.
     pub mvcc: MvccConfig,
 }
@@ -109,6 +117,10 @@ impl Default for NodeConfig {
             proposals_in_flight: 16,
             pending_limit: (65_536, 256 << 20),
             disk_reserve: 64 << 20,
+            initial_corrupt_check: false,
+            corrupt_check_time: Duration::ZERO,
+            compact_hash_check: false,
+            compact_hash_check_time: Duration::from_secs(60),
             mvcc: MvccConfig::default(),
         }
     }

@@ -14,6 +14,7 @@ use skiff_store::pb::etcdserverpb as pb;
 use tokio::sync::watch;
 
 use super::config::NodeConfig;
+use super::corruption::HashBook;
 use super::proposer::Proposer;
 use super::read_index::Reads;
 use crate::clock::Clock;
@@ -56,6 +57,8 @@ pub(crate) struct Core {
     pub(crate) ended: watch::Sender<Option<End>>,
     /// Why the last snapshot sent to this member was not received.
     pub(crate) snapshot_fault: Mutex<Option<String>>,
+    /// Hashes at the last compactions.
+    pub(crate) hashes: Arc<HashBook>,
 }
 
 /// Why a node runs no more.

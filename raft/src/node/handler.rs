@@ -10,13 +10,11 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, VoteRequest,
     VoteResponse,
 };
-use skiff_store::api::{Read, ReadReply};
 use skiff_store::error::{Error, NodeError, Result};
 use skiff_store::pb::skiff::v1::CommandBatch;
 
 use super::core::Core;
-use super::store::blocking;
-use super::{Node, leases, membership, quota, wire};
+use super::{Node, corruption, leases, membership, quota, wire};
 use crate::metrics::METRICS;
 use crate::pb::skiff::raft::v1::{self as pb, reply::Answer, request::Ask};
 use crate::peer::{PeerHandler, Reply, Request, TransferLeaderRequest, TransferLeaderResponse};
@@ -159,13 +157,7 @@ async fn answer(core: &Arc<Core>, ask: Ask) -> Result<Answer> {
             applied_index: core.shared.applied_index(),
             term: core.term(),
         }),
-        Ask::HashKv(request) => {
-            let mvcc = core.shared.mvcc.clone();
-            match blocking(move || mvcc.read(&Read::HashKv(request))).await? {
-                ReadReply::HashKv(reply) => Answer::HashKv(reply),
-                _ => return Err(Error::Other("store answered a hash with something else".into())),
-            }
-        }
+        Ask::HashKv(request) => Answer::HashKv(corruption::answer(core, request).await?),
         Ask::Downgrade(_) => return Err(Error::Other("not asked of peers".into())),
     })
 }

@@ -12,6 +12,7 @@ mod bootstrap;
 mod cluster;
 mod config;
 mod core;
+mod corruption;
 mod handler;
 mod leases;
 mod membership;

@@ -15,7 +15,7 @@ use super::bootstrap::bootstrap;
 use super::core::{Core, End};
 use super::proposer::{self, Proposer};
 use super::read_index::{self, Reads};
-use super::{Node, NodeConfig, cluster, leases, membership, quota, tasks, version};
+use super::{Node, NodeConfig, cluster, corruption, leases, membership, quota, tasks, version};
 use crate::clock::Clock;
 use crate::codec;
 use crate::disk::Disk;
@@ -94,6 +94,11 @@ impl Node {
         let (dir, engine, mvcc) = state;
         let (applied, members) = codec::decode_position(mvcc.position())?;
         check_gap(wal.purged().map(|id| id.index), applied.map(|id| id.index), &member_dir)?;
+        let (network, peers) = connect(cluster_id, member_id);
+        if config.initial_corrupt_check && applied.is_some() {
+            let patience = config.request_timeout();
+            corruption::initial(&mvcc, member_id, &members, peers.as_ref(), patience).await?;
+        }
         let shared = Arc::new(Shared::new(mvcc.clone(), applied, members, config.flush_bytes));
         let lessor = Arc::new(Lessor::new(parts.clock.clone(), mvcc.leases()));
         let observer = {
@@ -102,16 +107,20 @@ impl Node {
         };
         let applier = Arc::new(Applier::start(shared.clone(), observer, config.slow_apply)?);
         let dir = Arc::new(dir);
+        let hashes = Arc::new(corruption::HashBook::default());
         let weak: Arc<dyn Engine> = engine;
         let machine = StateMachine::new(shared.clone(), applier, dir.clone(), Arc::downgrade(&weak), {
             let (lessor, mvcc) = (lessor.clone(), mvcc.clone());
-            Arc::new(move || lessor.reset(mvcc.leases()))
+            let hashes = hashes.clone();
+            Arc::new(move || {
+                lessor.reset(mvcc.leases());
+                hashes.clear();
+            })
         });
         drop(weak);
         let health = wal.health();
         let tail = wal.last().map(|id| log_id(id.term, id.index));
         let log = LogStore::new(wal.clone());
-        let (network, peers) = connect(cluster_id, member_id);
         let raft = openraft::Raft::new(member_id, raft_config, network, log, machine.clone())
             .await
             .map_err(|e| Error::Storage(format!("recover the log: {e}")))?;
@@ -141,6 +150,7 @@ impl Node {
             changing: Default::default(),
             ended: watch::Sender::new(None),
             snapshot_fault: Default::default(),
+            hashes,
             config,
         });
         spawn_tasks(&core, queue, read_queue, health);
@@ -204,6 +214,8 @@ fn spawn_tasks(
     tokio::spawn(membership::run(core.clone()));
     tokio::spawn(version::run(core.clone()));
     tokio::spawn(quota::run(core.clone(), full));
+    tokio::spawn(corruption::periodic(core.clone()));
+    tokio::spawn(corruption::at_compactions(core.clone()));
     tokio::spawn(tasks::compact(core.clone()));
     tokio::spawn(tasks::flush(core.clone()));
     tokio::spawn(tasks::sweep(core.clone()));

@@ -11,7 +11,7 @@ use skiff_store::pb::skiff::v1::{Command, command::Op};
 use tokio::time::MissedTickBehavior;
 
 use super::core::{Core, End};
-use super::membership;
+use super::{corruption, membership};
 use crate::metrics::METRICS;
 use crate::pb::skiff::raft::v1::{MemberStatus, request::Ask};
 use crate::peer::CallError;
@@ -267,6 +267,7 @@ pub(crate) async fn compact(core: Arc<Core>) {
             if more {
                 tokio::time::sleep(core.config.compaction_pause).await;
             } else {
+                corruption::note_compaction(&core).await;
                 core.shared.compaction.notified().await;
             }
         };

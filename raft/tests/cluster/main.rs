@@ -4,6 +4,7 @@ mod harness;
 mod net;
 
 mod conformance;
+mod corruption;
 mod failover;
 mod full_disk;
 mod leases;
