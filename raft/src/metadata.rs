@@ -25,6 +25,8 @@ pub struct Metadata {
     pub member_id: u64,
     /// Members removed from the cluster; their ids never come back.
     pub removed: BTreeSet<u64>,
+    /// A new cluster was forced, and no start without the flag came since.
+    pub forced: bool,
 }
 
 impl Metadata {
@@ -59,7 +61,7 @@ impl Metadata {
             self.cluster_id,
             self.member_id,
             removed.join(",")
-        );
+        ) + if self.forced { "forced yes\n" } else { "" };
         let sum = crc32c::crc32c(body.as_bytes());
         format!("{body}crc32c {sum:08x}\n")
     }
@@ -88,7 +90,8 @@ impl Metadata {
             .filter(|id| !id.is_empty())
             .map(|id| u64::from_str_radix(id, 16).map_err(|_| corrupt("removed")))
             .collect::<Result<_>>()?;
-        Ok(Self { cluster_id: id("cluster")?, member_id: id("member")?, removed })
+        let forced = field("forced") == Some("yes");
+        Ok(Self { cluster_id: id("cluster")?, member_id: id("member")?, removed, forced })
     }
 }
 
@@ -101,7 +104,7 @@ mod tests {
     use super::*;
 
     fn example() -> Metadata {
-        Metadata { cluster_id: 7, member_id: u64::MAX, removed: [3, 9].into() }
+        Metadata { cluster_id: 7, member_id: u64::MAX, removed: [3, 9].into(), forced: true }
     }
 
     #[test]

@@ -157,8 +157,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Features, "experimental-enable-lease-checkpoint-persist", Bool, "false", "Keep them over restarts (now a feature gate).")
         .ignored("remaining times of leases are always kept"),
 
-    on(Unsafe, "force-new-cluster", Bool, "false", "Start a one-member cluster from this member's data.")
-        .refused("it is not offered yet"),
+    on(Unsafe, "force-new-cluster", Bool, "false", "Start a one-member cluster from this member's data, once, after all others are lost; they can never come back."),
     on(Unsafe, "unsafe-no-fsync", Bool, "false", "Lose acknowledged writes when the machine fails.")
         .ignored("acknowledged writes are always on the disk"),
 

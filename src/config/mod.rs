@@ -60,6 +60,8 @@ pub(crate) struct Bootstrap {
     pub(crate) token: String,
     /// Join instead of starting.
     pub(crate) existing: bool,
+    /// Go on alone, with this member's data.
+    pub(crate) force_new: bool,
 }
 
 /// Limits.
@@ -263,6 +265,7 @@ fn bootstrap(settings: &Settings, name: &str, advertise_peer: &[Endpoint]) -> Re
         members,
         token: settings.text("initial-cluster-token").to_owned(),
         existing: settings.text("initial-cluster-state") == "existing",
+        force_new: settings.bool("force-new-cluster"),
     };
     check_bootstrap(&bootstrap, name, advertise_peer)?;
     Ok(bootstrap)

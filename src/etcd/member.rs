@@ -123,6 +123,7 @@ fn node_config(config: &Config) -> NodeConfig {
             .collect(),
         initial_cluster_token: config.bootstrap.token.clone(),
         initial_state: if config.bootstrap.existing { InitialState::Existing } else { InitialState::New },
+        force_new_cluster: config.bootstrap.force_new,
         advertise_peer_urls: urls(&config.advertise_peer),
         advertise_client_urls: urls(&config.advertise_client),
         version: skiff_kine_api::ETCD_VERSION.to_owned(),

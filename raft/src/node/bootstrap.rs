@@ -85,6 +85,7 @@ fn new(config: &NodeConfig) -> Result<Bootstrap> {
         cluster_id: identity::cluster_id(members.keys().copied()),
         member_id: identity::member_id(urls, &config.initial_cluster_token, None),
         removed: Default::default(),
+        forced: false,
     };
     Ok(Bootstrap { metadata, initial: Some(members) })
 }
@@ -124,6 +125,7 @@ async fn existing(config: &NodeConfig, peers: &dyn PeerClient) -> Result<Bootstr
         cluster_id: info.cluster_id,
         member_id: member.id,
         removed: info.removed.into_iter().collect(),
+        forced: false,
     };
     Ok(Bootstrap { metadata, initial: None })
 }

@@ -31,6 +31,8 @@ pub struct NodeConfig {
     pub initial_cluster_token: String,
     /// New or existing. Only read at the first start.
     pub initial_state: InitialState,
+    /// Make a cluster of this member alone, of its data.
+    pub force_new_cluster: bool,
     /// URLs this member's peers reach it by.
     pub advertise_peer_urls: Vec<String>,
     /// URLs clients reach this member by.
@@ -96,6 +98,7 @@ impl Default for NodeConfig {
             initial_cluster: vec![("default".into(), vec!["http://localhost:2380".into()])],
             initial_cluster_token: "etcd-cluster".into(),
             initial_state: InitialState::New,
+            force_new_cluster: false,
             advertise_peer_urls: vec!["http://localhost:2380".into()],
             advertise_client_urls: vec!["http://localhost:2379".into()],
             version: "3.6.0".into(),

@@ -13,6 +13,7 @@ mod cluster;
 mod config;
 mod core;
 mod corruption;
+mod force;
 mod handler;
 mod leases;
 mod membership;

@@ -1,5 +1,6 @@
 //! Starting and stopping a node.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::bootstrap::bootstrap;
 use super::core::{Core, End};
 use super::proposer::{self, Proposer};
 use super::read_index::{self, Reads};
-use super::{Node, NodeConfig, cluster, corruption, leases, membership, quota, tasks, version};
+use super::{Node, NodeConfig, cluster, corruption, force, leases, membership, quota, tasks, version};
 use crate::clock::Clock;
 use crate::codec;
 use crate::disk::Disk;
@@ -65,7 +66,7 @@ impl Node {
         N::Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = SnapshotDir>,
     {
         let raft_config = Arc::new(config.raft()?);
-        let start = bootstrap(&config, connect(0, 0).1.as_ref()).await?;
+        let mut start = bootstrap(&config, connect(0, 0).1.as_ref()).await?;
         let (cluster_id, member_id) = (start.metadata.cluster_id, start.metadata.member_id);
         tracing::info!(
             cluster = format!("{cluster_id:x}"),
@@ -94,6 +95,9 @@ impl Node {
         let (dir, engine, mvcc) = state;
         let (applied, members) = codec::decode_position(mvcc.position())?;
         check_gap(wal.purged().map(|id| id.index), applied.map(|id| id.index), &member_dir)?;
+        let mut log = LogStore::new(wal.clone());
+        force::apply(&config, &mut start.metadata, &member_dir, &mut log, (applied, &members)).await?;
+        let before: BTreeSet<u64> = members.nodes().map(|(id, _)| *id).collect();
         let (network, peers) = connect(cluster_id, member_id);
         if config.initial_corrupt_check && applied.is_some() {
             let patience = config.request_timeout();
@@ -120,7 +124,6 @@ impl Node {
         drop(weak);
         let health = wal.health();
         let tail = wal.last().map(|id| log_id(id.term, id.index));
-        let log = LogStore::new(wal.clone());
         let raft = openraft::Raft::new(member_id, raft_config, network, log, machine.clone())
             .await
             .map_err(|e| Error::Storage(format!("recover the log: {e}")))?;
@@ -153,7 +156,7 @@ impl Node {
             hashes,
             config,
         });
-        spawn_tasks(&core, queue, read_queue, health);
+        spawn_tasks(&core, queue, read_queue, health, before);
         if let Some(members) = start.initial {
             initialize(&core, members).await?;
         }
@@ -203,10 +206,11 @@ fn spawn_tasks(
     queue: proposer::Queue,
     reads: read_index::ReadQueue,
     health: watch::Receiver<Health>,
+    members: BTreeSet<u64>,
 ) {
     let full = move || *health.borrow() == Health::DiskFull;
     tokio::spawn(tasks::observe(core.clone()));
-    tokio::spawn(tasks::follow_membership(core.clone()));
+    tokio::spawn(tasks::follow_membership(core.clone(), members));
     tokio::spawn(tasks::ask_if_removed(core.clone()));
     tokio::spawn(proposer::run(core.clone(), queue));
     tokio::spawn(read_index::run(core.clone(), reads));

@@ -107,10 +107,10 @@ fn look(core: &Core, follows: &mut Option<(u64, u64)>) -> u64 {
 }
 
 /// Follows the applied membership: tells the transport, remembers who left,
-/// ends the node if it is the one.
-pub(crate) async fn follow_membership(core: Arc<Core>) {
+/// ends the node if it is the one. `before` are the members in the state when
+/// it was opened: a removal may be applied before this looks for the first time.
+pub(crate) async fn follow_membership(core: Arc<Core>, mut before: BTreeSet<u64>) {
     let mut applied = core.shared.watch_membership();
-    let mut before: BTreeSet<u64> = BTreeSet::new();
     let mut written = true;
     loop {
         let now = applied.borrow_and_update().clone();

@@ -38,6 +38,16 @@ pub(crate) struct Member {
     pub(crate) config: NodeConfig,
 }
 
+impl Member {
+    /// Takes the disks from what runs on them; a later start finds what was durable.
+    fn lose_power(&mut self) {
+        self.disk = Some(self.disk.as_ref().expect("a disk").crash());
+        let crashed: HashMap<_, _> =
+            self.engines.lock().iter().map(|(dir, e)| (dir.clone(), Arc::new(e.crashed()))).collect();
+        self.engines = Arc::new(Mutex::new(crashed));
+    }
+}
+
 /// Members and the wires between them.
 pub(crate) struct Cluster {
     pub(crate) wires: Arc<Wires>,
@@ -124,8 +134,38 @@ impl Cluster {
         self.members[index].node = Some(node);
     }
 
+    /// Starts a member whose disk is about to lose power, and lets it lose it.
+    pub(crate) async fn fail_boot(&mut self, index: usize) {
+        let disk = self.disk(index).clone();
+        let mut starting = Box::pin(self.start(index));
+        let dark = until("the power to go, or a start", || !disk.has_power());
+        match futures::future::select(&mut starting, Box::pin(dark)).await {
+            futures::future::Either::Left((node, _)) => {
+                let node = node.expect("the member starts");
+                drop(starting);
+                self.members[index].node = Some(node);
+                self.crash(index).await;
+            }
+            futures::future::Either::Right(..) => {
+                self.members[index].lose_power();
+                drop(starting);
+            }
+        }
+    }
+
+    /// The disk of a member's log.
+    pub(crate) fn disk(&self, index: usize) -> &SimDisk {
+        self.members[index].disk.as_ref().expect("a disk")
+    }
+
     pub(crate) async fn try_boot(&mut self, index: usize) -> Result<Arc<Node>> {
-        let member = &mut self.members[index];
+        let node = within("start", self.start(index)).await?;
+        self.wires.plug(&node);
+        Ok(node)
+    }
+
+    fn start(&self, index: usize) -> impl Future<Output = Result<Arc<Node>>> + Send + use<> {
+        let member = &self.members[index];
         let disk = member.disk.clone().expect("a disk");
         let parts = Parts {
             engines: factory(member.engines.clone(), member.full.clone()),
@@ -137,9 +177,7 @@ impl Cluster {
             let end = Endpoint { wires: wires.clone(), own };
             (end.clone(), Arc::new(end) as Arc<dyn PeerClient>)
         };
-        let node = within("start", Node::start(member.config.clone(), parts, connect)).await?;
-        self.wires.plug(&node);
-        Ok(node)
+        Node::start(member.config.clone(), parts, connect)
     }
 
     /// Stops a member in order.
@@ -154,13 +192,9 @@ impl Cluster {
         let member = &mut self.members[index];
         let node = member.node.take().expect("running");
         self.wires.unplug(node.id());
-        // Taken before anything is stopped in order.
-        let disk = member.disk.as_ref().expect("a disk").crash();
-        let crashed: HashMap<_, _> =
-            member.engines.lock().iter().map(|(dir, e)| (dir.clone(), Arc::new(e.crashed()))).collect();
+        // Before anything is stopped in order.
+        member.lose_power();
         within("stop after a crash", node.stop()).await;
-        member.disk = Some(disk);
-        member.engines = Arc::new(Mutex::new(crashed));
     }
 
     /// Fills, or empties, the disk of a member's databases.

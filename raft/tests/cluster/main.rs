@@ -6,6 +6,7 @@ mod net;
 mod conformance;
 mod corruption;
 mod failover;
+mod force;
 mod full_disk;
 mod leases;
 mod members;
