@@ -27,6 +27,8 @@ pub struct Metadata {
     pub removed: BTreeSet<u64>,
     /// A new cluster was forced, and no start without the flag came since.
     pub forced: bool,
+    /// Where the log lies, if not in `wal` beside this file.
+    pub log_dir: Option<PathBuf>,
 }
 
 impl Metadata {
@@ -61,7 +63,10 @@ impl Metadata {
             self.cluster_id,
             self.member_id,
             removed.join(",")
-        ) + if self.forced { "forced yes\n" } else { "" };
+        );
+        let forced = if self.forced { "forced yes\n" } else { "" };
+        let log = self.log_dir.as_ref().map_or_else(String::new, |dir| format!("log {}\n", dir.display()));
+        let body = body + forced + &log;
         let sum = crc32c::crc32c(body.as_bytes());
         format!("{body}crc32c {sum:08x}\n")
     }
@@ -90,8 +95,8 @@ impl Metadata {
             .filter(|id| !id.is_empty())
             .map(|id| u64::from_str_radix(id, 16).map_err(|_| corrupt("removed")))
             .collect::<Result<_>>()?;
-        let forced = field("forced") == Some("yes");
-        Ok(Self { cluster_id: id("cluster")?, member_id: id("member")?, removed, forced })
+        let (forced, log_dir) = (field("forced") == Some("yes"), field("log").map(PathBuf::from));
+        Ok(Self { cluster_id: id("cluster")?, member_id: id("member")?, removed, forced, log_dir })
     }
 }
 
@@ -104,7 +109,7 @@ mod tests {
     use super::*;
 
     fn example() -> Metadata {
-        Metadata { cluster_id: 7, member_id: u64::MAX, removed: [3, 9].into(), forced: true }
+        Metadata { cluster_id: 7, member_id: u64::MAX, removed: [3, 9].into(), forced: true, log_dir: Some("/a b".into()) }
     }
 
     #[test]

@@ -49,7 +49,6 @@ const NO_DISCOVERY: &str = "discovery is not offered; list the members in --init
 const NO_TRACING: &str = "OpenTelemetry export is not offered";
 const NO_V2: &str = "the v2 API and its proxy are not offered";
 const NO_ROTATION: &str = "logs are not rotated here; the service manager does it";
-const BY_BYTES: &str = "the log is cut by its size in bytes";
 const NO_AUTH: &str = "authentication is not offered yet";
 
 use Group::{Auth, Cluster, Features, Limits, Logging, Member, Security, Unsafe};
@@ -60,12 +59,11 @@ use Kind::{Bool, Choice, Duration, Int, List, Text};
 pub(crate) const FLAGS: &[Flag] = &[
     on(Member, "name", Text, "default", "Human-readable name of this member."),
     on(Member, "data-dir", Text, "", "Directory of this member's data; ${name}.etcd if not given."),
-    on(Member, "wal-dir", Text, "", "Directory of the log, if it shall not lie in the data directory.")
-        .refused("the log lies in the data directory; put a mount or a symbolic link there"),
+    on(Member, "wal-dir", Text, "", "Directory of the log, if it shall not lie in the data directory; to change it, stop the member and move the files."),
     on(Member, "listen-client-urls", List, "http://localhost:2379", "URLs to take client requests on: gRPC and HTTP."),
     on(Member, "listen-client-http-urls", List, "", "More URLs for clients, meant for HTTP."),
     on(Member, "listen-peer-urls", List, "http://localhost:2380", "URLs to take other members' traffic on."),
-    on(Member, "snapshot-count", Int, "10000", "Applied entries after which the log may be cut.").ignored(BY_BYTES),
+    on(Member, "snapshot-count", Int, "10000", "If given: applied log entries after which the state is made durable and the log cut; in any case after 64 MiB or five minutes."),
     on(Member, "snapshot-catchup-entries", Int, "5000", "Entries kept for members that lag a little.")
         .or(&["experimental-snapshot-catchup-entries"]),
     on(Member, "heartbeat-interval", Int, "100", "Milliseconds between two heartbeats of the leader."),

@@ -88,6 +88,8 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Its data.
     pub(crate) data_dir: PathBuf,
+    /// Its log, if not with its data; absolute.
+    pub(crate) wal_dir: Option<PathBuf>,
     /// Its listeners.
     pub(crate) listen: Listen,
     /// Its client URLs, as clients reach them.
@@ -104,6 +106,8 @@ pub(crate) struct Config {
     pub(crate) pre_vote: bool,
     /// Refuse membership changes that endanger the quorum.
     pub(crate) strict_reconfig: bool,
+    /// Entries after which the state is made durable; 0 for any number.
+    pub(crate) snapshot_entries: u64,
     /// Entries kept for those who lag.
     pub(crate) catchup_entries: u64,
     /// Limits.
@@ -161,6 +165,7 @@ impl Config {
                 }
                 path => PathBuf::from(path),
             },
+            wal_dir: wal_dir(settings)?,
             listen,
             advertise_client,
             advertise_peer,
@@ -169,6 +174,10 @@ impl Config {
             election,
             pre_vote: settings.bool("pre-vote"),
             strict_reconfig: settings.bool("strict-reconfig-check"),
+            snapshot_entries: match settings.given("snapshot-count") {
+                true => positive(settings, "snapshot-count")?,
+                false => 0,
+            },
             catchup_entries: positive(settings, "snapshot-catchup-entries")?,
             limits: limits(settings)?,
             auto_compaction: auto_compaction(settings)?,
@@ -185,6 +194,23 @@ impl Config {
             name,
         })
     }
+}
+
+/// The log's directory, absolute, as it is written down.
+fn wal_dir(settings: &Settings) -> Result<Option<PathBuf>, String> {
+    let text = settings.text("wal-dir");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.contains('\n') {
+        return Err("--wal-dir must not contain a line break".to_owned());
+    }
+    let absolute = |text: &str| std::path::absolute(text).map_err(|e| format!("--wal-dir={text}: {e}"));
+    let dir = absolute(text)?;
+    if settings.text("data-dir") != "" && dir == absolute(settings.text("data-dir"))? {
+        return Err("--wal-dir and --data-dir must be different directories".to_owned());
+    }
+    Ok(Some(dir))
 }
 
 fn endpoints(settings: &Settings, flag: &str) -> Result<Vec<Endpoint>, String> {

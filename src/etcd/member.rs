@@ -115,6 +115,7 @@ fn node_config(config: &Config) -> NodeConfig {
     NodeConfig {
         name: config.name.clone(),
         data_dir: config.data_dir.clone(),
+        wal_dir: config.wal_dir.clone(),
         initial_cluster: config
             .bootstrap
             .members
@@ -131,6 +132,7 @@ fn node_config(config: &Config) -> NodeConfig {
         election_timeout: config.election,
         pre_vote: config.pre_vote,
         catchup_entries: config.catchup_entries,
+        flush_entries: config.snapshot_entries,
         quota_bytes: config.limits.quota_bytes,
         max_learners: config.limits.max_learners,
         strict_reconfig: config.strict_reconfig,

@@ -25,6 +25,8 @@ pub struct NodeConfig {
     pub name: String,
     /// Directory of all data; `member/` below it is this node's.
     pub data_dir: PathBuf,
+    /// Directory of the log, if it is not to lie in the data directory. Absolute.
+    pub wal_dir: Option<PathBuf>,
     /// Name and peer URLs of the initial members. Only read at the first start.
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// Distinguishes clusters of equal members.
@@ -49,6 +51,9 @@ pub struct NodeConfig {
     pub catchup_entries: u64,
     /// Bytes of commands between two flushes of the state: bounds a restart.
     pub flush_bytes: u64,
+    /// Entries between two flushes of the state, where that comes first; 0 for
+    /// any number.
+    pub flush_entries: u64,
     /// Time between two flushes while anything changes.
     pub flush_interval: Duration,
     /// Size of a file of the log, which is written with zeros before its use.
@@ -95,6 +100,7 @@ impl Default for NodeConfig {
         Self {
             name: "default".into(),
             data_dir: "default.etcd".into(),
+            wal_dir: None,
             initial_cluster: vec![("default".into(), vec!["http://localhost:2380".into()])],
             initial_cluster_token: "etcd-cluster".into(),
             initial_state: InitialState::New,
@@ -107,6 +113,7 @@ impl Default for NodeConfig {
             pre_vote: true,
             catchup_entries: 5000,
             flush_bytes: 64 << 20,
+            flush_entries: 0,
             flush_interval: Duration::from_secs(300),
             log_segment_bytes: 64 << 20,
             log_cache_bytes: 64 << 20,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -38,6 +39,8 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) wal: Wal,
     pub(crate) state_dir: Arc<StateDir>,
+    /// Where the log lies.
+    pub(crate) log_dir: PathBuf,
     pub(crate) lessor: Arc<Lessor>,
     pub(crate) peers: Arc<dyn PeerClient>,
     pub(crate) clock: Arc<dyn Clock>,

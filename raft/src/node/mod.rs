@@ -16,6 +16,7 @@ mod corruption;
 mod force;
 mod handler;
 mod leases;
+mod log_place;
 mod membership;
 mod proposer;
 mod quota;

@@ -1,5 +1,6 @@
 //! Space: the quota, and what is left of the disk.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,7 +125,7 @@ pub(crate) async fn run(core: Arc<Core>, is_full: impl Fn() -> bool + Send + 'st
 /// `StorageFull`, with both numbers.
 pub(crate) fn check_room(core: &Core, bytes: u64) -> std::io::Result<()> {
     let needed = bytes.saturating_add(core.config.disk_reserve / BESIDE_SNAPSHOT);
-    match free(core) {
+    match free(&core.config.data_dir.join("member")) {
         Some(free) if free < needed => Err(std::io::Error::new(
             std::io::ErrorKind::StorageFull,
             format!("no space left on device: it needs {needed} bytes, {free} are free"),
@@ -134,11 +135,12 @@ pub(crate) fn check_room(core: &Core, bytes: u64) -> std::io::Result<()> {
 }
 
 fn below_reserve(core: &Core, times: u64) -> bool {
-    free(core).is_some_and(|free| free < core.config.disk_reserve * times)
+    let low = |dir: &Path| free(dir).is_some_and(|free| free < core.config.disk_reserve * times);
+    low(&core.config.data_dir.join("member")) || low(&core.log_dir)
 }
 
-/// Free bytes on the disk of the state; unknown is not full.
-fn free(core: &Core) -> Option<u64> {
-    let stat = rustix::fs::statvfs(core.config.data_dir.join("member")).ok()?;
+/// Free bytes on the disk of a directory; unknown is not full.
+fn free(dir: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

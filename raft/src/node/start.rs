@@ -16,7 +16,7 @@ use super::bootstrap::bootstrap;
 use super::core::{Core, End};
 use super::proposer::{self, Proposer};
 use super::read_index::{self, Reads};
-use super::{Node, NodeConfig, cluster, corruption, force, leases, membership, quota, tasks, version};
+use super::{Node, NodeConfig, cluster, corruption, force, leases, log_place, membership, quota, tasks, version};
 use crate::clock::Clock;
 use crate::codec;
 use crate::disk::Disk;
@@ -66,7 +66,7 @@ impl Node {
         N::Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = SnapshotDir>,
     {
         let raft_config = Arc::new(config.raft()?);
-        let mut start = bootstrap(&config, connect(0, 0).1.as_ref()).await?;
+        let mut start = bootstrap(&config, connect(0, 0).1.as_ref(), parts.disk.as_ref()).await?;
         let (cluster_id, member_id) = (start.metadata.cluster_id, start.metadata.member_id);
         tracing::info!(
             cluster = format!("{cluster_id:x}"),
@@ -77,7 +77,8 @@ impl Node {
         METRICS.quota_backend_bytes.set(config.quota().unwrap_or(0));
 
         let member_dir = config.data_dir.join("member");
-        let mut wal_options = WalOptions::new(member_dir.join("wal"));
+        let log_dir = log_place::find(&config, &mut start.metadata, &member_dir, parts.disk.as_ref())?;
+        let mut wal_options = WalOptions::new(&log_dir);
         wal_options.slow_sync = Duration::from_secs(1);
         wal_options.segment_bytes = config.log_segment_bytes;
         wal_options.cache_bytes = config.log_cache_bytes;
@@ -85,9 +86,10 @@ impl Node {
             let (root, engines) = (member_dir.join("state"), parts.engines.clone());
             let (mvcc_config, disk) = (config.mvcc.clone(), parts.disk.clone());
             super::store::blocking(move || {
-                let wal = Wal::open(disk, wal_options).map_err(wal_error)?;
                 let (dir, engine) = StateDir::open(root, engines)?;
                 let mvcc = Mvcc::open(engine.clone(), mvcc_config)?;
+                log_place::check_present(disk.as_ref(), &wal_options.dir, mvcc.applied_index() > 0)?;
+                let wal = Wal::open(disk, wal_options).map_err(wal_error)?;
                 Ok(((dir, engine, mvcc), wal))
             })
             .await?
@@ -103,7 +105,7 @@ impl Node {
             let patience = config.request_timeout();
             corruption::initial(&mvcc, member_id, &members, peers.as_ref(), patience).await?;
         }
-        let shared = Arc::new(Shared::new(mvcc.clone(), applied, members, config.flush_bytes));
+        let shared = Arc::new(Shared::new(mvcc.clone(), applied, members, (config.flush_bytes, config.flush_entries)));
         let lessor = Arc::new(Lessor::new(parts.clock.clone(), mvcc.leases()));
         let observer = {
             let lessor = lessor.clone();
@@ -153,6 +155,7 @@ impl Node {
             changing: Default::default(),
             ended: watch::Sender::new(None),
             snapshot_fault: Default::default(),
+            log_dir,
             hashes,
             config,
         });

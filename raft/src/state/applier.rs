@@ -137,7 +137,7 @@ impl State {
             }
         }
         self.shared.set_applied(last);
-        self.shared.count_bytes(bytes);
+        self.shared.count(bytes, entries.len() as u64);
         if compacts {
             self.shared.compaction.notify_one();
         }
