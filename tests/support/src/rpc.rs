@@ -186,6 +186,7 @@ impl Client {
         defragment: "Maintenance/Defragment", DefragmentRequest => DefragmentResponse;
         hash: "Maintenance/Hash", HashRequest => HashResponse;
         hash_kv: "Maintenance/HashKV", HashKvRequest => HashKvResponse;
+        downgrade: "Maintenance/Downgrade", DowngradeRequest => DowngradeResponse;
         move_leader: "Maintenance/MoveLeader", MoveLeaderRequest => MoveLeaderResponse;
     }
 
