@@ -60,10 +60,12 @@ pub struct NodeConfig {
     pub log_segment_bytes: u64,
     /// Bytes of recent log entries kept in memory for peers.
     pub log_cache_bytes: usize,
-    /// Bytes the log may occupy on disk because a peer is down. openraft keeps
-    /// a leader's log from where a lagging peer stands; beyond this another
-    /// member takes over, which has purged its own, and the peer gets a
-    /// snapshot when it is back.
+    /// Bytes the log may occupy on disk because of a lagging peer. openraft
+    /// keeps a leader's log while entries are under way to one, and cuts it
+    /// when such an attempt fails: a peer that is down holds back nothing, not
+    /// even the log of a sole voter, and gets a snapshot when it is back. Beyond
+    /// this limit, as where a peer takes entries too slowly, another member
+    /// leads, which has cut its own.
     pub log_limit_bytes: u64,
     /// Bytes the state may occupy; 0 for 2 GiB, negative for no limit.
     pub quota_bytes: i64,

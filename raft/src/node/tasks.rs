@@ -237,15 +237,15 @@ pub(crate) async fn flush(core: Arc<Core>) {
     }
 }
 
-/// Lets another member lead where a peer that is down keeps this one's log
-/// from being purged, and the log has grown too large.
+/// Lets another member lead where a lagging peer keeps this one's log from
+/// being purged, and the log has grown too large.
 async fn free_log(core: &Arc<Core>) {
     let purged = core.raft().metrics().borrow_watched().purged.map_or(0, |at| at.index);
     let durable = core.shared.durable().0.map_or(0, |at| at.index);
     // Purging waits for a little more than what is kept in any case.
     let held = durable.saturating_sub(purged) > 2 * core.config.catchup_entries + HELD_SLACK;
     if held && core.is_leader() && core.wal.disk_bytes() > core.config.log_limit_bytes {
-        tracing::warn!(purged, durable, "a peer that is down holds the log back; another member shall lead");
+        tracing::warn!(purged, durable, "a lagging peer holds the log back; another member shall lead");
         super::start::hand_over(core).await;
     }
 }

@@ -1,7 +1,7 @@
 //! Disks without room: a member waits for it and goes on.
 
 use skiff_store::pb::etcdserverpb as pb;
-use skiff_store::{Store, StoreExt};
+use skiff_store::{ApiError, Error, Store, StoreExt};
 
 use crate::harness::{Cluster, get, put, until};
 
@@ -50,5 +50,57 @@ async fn a_snapshot_without_room_waits_and_the_member_stays() {
     cluster.crash(late).await;
     cluster.boot(late).await;
     assert!(get(cluster.node(late), "k999", false).await.unwrap().is_some());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_alarm_outlives_restarts_until_it_is_ended() {
+    let mut cluster = Cluster::start_tuned(3, |config| config.quota_bytes = 40_000).await;
+    let value = "x".repeat(1000);
+    let mut filled = 0;
+    let refused = loop {
+        match put(cluster.node(0), &format!("k{filled}"), &value).await {
+            Ok(_) => filled += 1,
+            Err(error) => break error,
+        }
+        assert!(filled < 100, "the quota is not kept");
+    };
+    assert!(matches!(refused, Error::Api(ApiError::NoSpace)), "{refused}");
+    for index in 0..3 {
+        cluster.crash(index).await;
+    }
+    for index in 0..3 {
+        cluster.boot(index).await;
+    }
+    let leader = cluster.leader().await;
+    let node = cluster.node(leader);
+    assert_eq!(get(node, "k0", false).await.unwrap(), Some(value.clone()));
+    let alarms = node.status().alarms;
+    assert_eq!(alarms.len(), 1, "{alarms:?}");
+    let refused = put(node, "small", "v").await;
+    assert!(matches!(refused, Err(Error::Api(ApiError::NoSpace))), "{refused:?}");
+
+    // As an operator does it: remove, compact, end the alarm.
+    let all = pb::DeleteRangeRequest { key: "k".into(), range_end: "l".into(), ..Default::default() };
+    let revision = node.delete_range(all).await.unwrap().header.unwrap().revision;
+    node.compact(pb::CompactionRequest { revision, physical: true }).await.unwrap();
+    // The member that was asked last has raised its own beside the first.
+    for alarm in node.status().alarms {
+        let end = pb::AlarmRequest {
+            action: pb::alarm_request::AlarmAction::Deactivate as i32,
+            member_id: alarm.member_id,
+            alarm: alarm.alarm,
+        };
+        node.alarm(end).await.unwrap();
+    }
+    put(node, "small", "v").await.unwrap();
+    for index in 0..3 {
+        cluster.crash(index).await;
+        cluster.boot(index).await;
+    }
+    let leader = cluster.leader().await;
+    // Read through the cluster: by then this member has applied everything.
+    assert_eq!(get(cluster.node(leader), "small", false).await.unwrap().as_deref(), Some("v"));
+    assert!(cluster.node(leader).status().alarms.is_empty(), "an ended alarm does not come back");
     cluster.end().await;
 }
