@@ -62,9 +62,8 @@ pub(crate) fn lock_dir(what: &str, dir: &Path) -> Result<DirLock, String> {
     let meta = fs::metadata(dir).map_err(|e| format!("cannot look at the {what} {shown}: {e}"))?;
     if meta.mode() & 0o077 != 0 {
         // etcd insists on 0700 as well; a directory made by hand is put right.
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|e| {
-            format!("the {what} {shown} is open to others and that cannot be changed: {e}")
-        })?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+            .map_err(|e| format!("the {what} {shown} is open to others and that cannot be changed: {e}"))?;
     }
     let path = dir.join("LOCK");
     let mut file = OpenOptions::new()

@@ -109,7 +109,13 @@ mod tests {
     use super::*;
 
     fn example() -> Metadata {
-        Metadata { cluster_id: 7, member_id: u64::MAX, removed: [3, 9].into(), forced: true, log_dir: Some("/a b".into()) }
+        Metadata {
+            cluster_id: 7,
+            member_id: u64::MAX,
+            removed: [3, 9].into(),
+            forced: true,
+            log_dir: Some("/a b".into()),
+        }
     }
 
     #[test]

@@ -207,7 +207,7 @@ fn wal_dir(settings: &Settings) -> Result<Option<PathBuf>, String> {
     }
     let absolute = |text: &str| std::path::absolute(text).map_err(|e| format!("--wal-dir={text}: {e}"));
     let dir = absolute(text)?;
-    if settings.text("data-dir") != "" && dir == absolute(settings.text("data-dir"))? {
+    if !settings.text("data-dir").is_empty() && dir == absolute(settings.text("data-dir"))? {
         return Err("--wal-dir and --data-dir must be different directories".to_owned());
     }
     Ok(Some(dir))

@@ -116,7 +116,12 @@ fn gates_without_effect_are_named() {
 fn checks_of_hashes_have_gates_and_older_flags() {
     let checks = |arguments: &[&str]| {
         let checks = config(arguments).unwrap().corruption_checks;
-        (checks.initial, checks.at_compactions, checks.interval.as_secs(), checks.compaction_interval.as_secs())
+        (
+            checks.initial,
+            checks.at_compactions,
+            checks.interval.as_secs(),
+            checks.compaction_interval.as_secs(),
+        )
     };
     assert_eq!(checks(&[]), (false, false, 0, 60));
     assert_eq!(checks(&["--feature-gates=AllAlpha=true"]), (true, true, 0, 60));

@@ -16,7 +16,9 @@ use super::bootstrap::bootstrap;
 use super::core::{Core, End};
 use super::proposer::{self, Proposer};
 use super::read_index::{self, Reads};
-use super::{Node, NodeConfig, cluster, corruption, force, leases, log_place, membership, quota, tasks, version};
+use super::{
+    Node, NodeConfig, cluster, corruption, force, leases, log_place, membership, quota, tasks, version,
+};
 use crate::clock::Clock;
 use crate::codec;
 use crate::disk::Disk;
@@ -105,7 +107,8 @@ impl Node {
             let patience = config.request_timeout();
             corruption::initial(&mvcc, member_id, &members, peers.as_ref(), patience).await?;
         }
-        let shared = Arc::new(Shared::new(mvcc.clone(), applied, members, (config.flush_bytes, config.flush_entries)));
+        let shared =
+            Arc::new(Shared::new(mvcc.clone(), applied, members, (config.flush_bytes, config.flush_entries)));
         let lessor = Arc::new(Lessor::new(parts.clock.clone(), mvcc.leases()));
         let observer = {
             let lessor = lessor.clone();

@@ -97,8 +97,7 @@ impl StateDir {
         let dir = db(&self.root, number);
         let engine = (self.engines)(&dir)?;
         engine.flush()?;
-        write_current(&self.root, number)
-            .map_err(|e| Error::Storage(format!("{}: {e}", dir.display())))?;
+        write_current(&self.root, number).map_err(|e| Error::Storage(format!("{}: {e}", dir.display())))?;
         inner.moved = None;
         let old = db(&self.root, inner.number);
         inner.number = number;

@@ -64,9 +64,8 @@ impl StateMachine {
                 let shared = state.shared().clone();
                 // A full disk is waited for: an error would end the member, which would
                 // find the disk as full at its next start.
-                let new = state.patiently("take over a received snapshot", || {
-                    dir.adopt(&snapshot, previous.clone())
-                })?;
+                let new = state
+                    .patiently("take over a received snapshot", || dir.adopt(&snapshot, previous.clone()))?;
                 state.patiently("read a received snapshot", || shared.mvcc.install(new.clone()))?;
                 *engine.lock() = Arc::downgrade(&new);
                 let (applied, membership) = codec::decode_position(shared.mvcc.position())?;

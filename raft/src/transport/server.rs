@@ -234,7 +234,8 @@ impl Service {
         let meta = decode_snapshot_meta(position.encode_to_vec().into())
             .map_err(|error| malformed(&error.to_string()))?;
         let bytes = header.files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
-        let dir = self.handler.new_snapshot_dir(bytes).map_err(|error| disk_status(&error, error.to_string()))?;
+        let dir =
+            self.handler.new_snapshot_dir(bytes).map_err(|error| disk_status(&error, error.to_string()))?;
         let received = receive(dir, header.files, parts, idle).await;
         if let Err(error @ ReceiveError::Io(_)) = &received {
             self.handler.snapshot_failed(&error.to_string());

@@ -137,16 +137,15 @@ impl Cluster {
     /// Starts a member whose disk is about to lose power, and lets it lose it.
     pub(crate) async fn fail_boot(&mut self, index: usize) {
         let disk = self.disk(index).clone();
-        let mut starting = Box::pin(self.start(index));
+        let mut starting = Box::pin(self.booting(index));
         let dark = until("the power to go, or a start", || !disk.has_power());
         match futures::future::select(&mut starting, Box::pin(dark)).await {
-            futures::future::Either::Left((node, _)) => {
-                let node = node.expect("the member starts");
+            futures::future::Either::Left((Ok(node), _)) => {
                 drop(starting);
                 self.members[index].node = Some(node);
                 self.crash(index).await;
             }
-            futures::future::Either::Right(..) => {
+            _ => {
                 self.members[index].lose_power();
                 drop(starting);
             }
@@ -159,12 +158,12 @@ impl Cluster {
     }
 
     pub(crate) async fn try_boot(&mut self, index: usize) -> Result<Arc<Node>> {
-        let node = within("start", self.start(index)).await?;
+        let node = within("start", self.booting(index)).await?;
         self.wires.plug(&node);
         Ok(node)
     }
 
-    fn start(&self, index: usize) -> impl Future<Output = Result<Arc<Node>>> + Send + use<> {
+    fn booting(&self, index: usize) -> impl Future<Output = Result<Arc<Node>>> + use<> {
         let member = &self.members[index];
         let disk = member.disk.clone().expect("a disk");
         let parts = Parts {
