@@ -58,8 +58,9 @@ pub(crate) struct Core {
     /// Serializes membership changes proposed here.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) ended: watch::Sender<Option<End>>,
-    /// Why the last snapshot sent to this member was not received.
-    pub(crate) snapshot_fault: Mutex<Option<String>>,
+    /// Why the last snapshot sent to this member was not received, and the last
+    /// applied entry then: once it applies more, it needs that snapshot no longer.
+    pub(crate) snapshot_fault: Mutex<Option<(u64, String)>>,
     /// Hashes at the last compactions.
     pub(crate) hashes: Arc<HashBook>,
 }

@@ -100,7 +100,8 @@ impl PeerHandler for Node {
 
     fn snapshot_failed(&self, why: &str) {
         tracing::error!(error = why, "cannot receive a snapshot; the leader tries again");
-        *self.core.snapshot_fault.lock() = Some(format!("a snapshot cannot be received: {why}"));
+        let fault = format!("a snapshot cannot be received: {why}");
+        *self.core.snapshot_fault.lock() = Some((self.core.shared.applied_index(), fault));
     }
 
     async fn install_snapshot(
@@ -113,9 +114,6 @@ impl PeerHandler for Node {
         METRICS.snapshot_apply_in_progress.set(1);
         let installed = self.core.raft().install_full_snapshot(vote, Snapshot { meta, snapshot: dir }).await;
         METRICS.snapshot_apply_in_progress.set(0);
-        if installed.is_ok() {
-            *self.core.snapshot_fault.lock() = None;
-        }
         installed
     }
 }

@@ -224,7 +224,10 @@ impl Core {
         if self.shared.is_stuck() {
             faults.push("the state cannot be written: is the disk full?".into());
         }
-        faults.extend(self.snapshot_fault.lock().clone());
+        let applied = self.shared.applied_index();
+        faults.extend(
+            self.snapshot_fault.lock().iter().filter(|(at, _)| *at == applied).map(|(_, why)| why.clone()),
+        );
         faults
     }
 }
