@@ -44,11 +44,12 @@ impl Compactor {
         }
     }
 
-    /// The revision to compact at now, if any.
+    /// The revision to compact at now, if any: again and again until it is
+    /// [`Compactor::done`].
     fn look(&mut self, now: Instant, revision: i64) -> Option<i64> {
         match self.mode {
             AutoCompaction::Off => None,
-            AutoCompaction::Revision(keep) => self.fresh(now, revision.saturating_sub(keep)),
+            AutoCompaction::Revision(keep) => self.fresh(revision.saturating_sub(keep)),
             AutoCompaction::Periodic(keep) => {
                 self.seen.push_back((now, revision));
                 let mut old = None;
@@ -56,22 +57,23 @@ impl Compactor {
                     old = self.seen.pop_front();
                 }
                 let (at, target) = old?;
+                // It stays the newest that is old enough, until another one is.
+                self.seen.push_front((at, target));
                 if self.last.is_some_and(|(last, _)| now.duration_since(last) < keep.min(MAX_PERIOD)) {
-                    // Not due yet: it is still the newest that is old enough.
-                    self.seen.push_front((at, target));
                     return None;
                 }
-                self.fresh(now, target)
+                self.fresh(target)
             }
         }
     }
 
-    fn fresh(&mut self, now: Instant, target: i64) -> Option<i64> {
-        if target <= 0 || self.last.is_some_and(|(_, last)| target <= last) {
-            return None;
-        }
+    fn fresh(&self, target: i64) -> Option<i64> {
+        (target > 0 && self.last.is_none_or(|(_, last)| target > last)).then_some(target)
+    }
+
+    /// Notes that it was compacted at a revision, by whoever led.
+    fn done(&mut self, now: Instant, target: i64) {
         self.last = Some((now, target));
-        Some(target)
     }
 }
 
@@ -88,23 +90,40 @@ pub(crate) async fn run(store: Arc<dyn Store>, mode: AutoCompaction, mut stop: S
             () = stop.wait() => return,
             _ = ticks.tick() => {}
         }
-        let status = store.status();
-        let Some(revision) = compactor.look(Instant::now(), status.revision) else { continue };
-        if status.leader != status.member_id {
-            continue; // the leader does it for all
+        step(&mut compactor, store.as_ref(), Instant::now()).await;
+    }
+}
+
+/// One look, and what comes of it.
+async fn step(compactor: &mut Compactor, store: &dyn Store, now: Instant) {
+    let status = store.status();
+    let Some(revision) = compactor.look(now, status.revision) else { return };
+    if status.compact_revision >= revision {
+        return compactor.done(now, revision);
+    }
+    if status.leader != status.member_id {
+        // The leader does it for all; this member will, should it come to lead before that.
+        return;
+    }
+    match store.compact(CompactionRequest { revision, physical: false }).await {
+        Ok(_) => {
+            tracing::info!(revision, "compacted on its own");
+            compactor.done(now, revision);
         }
-        match store.compact(CompactionRequest { revision, physical: false }).await {
-            Ok(_) => tracing::info!(revision, "compacted on its own"),
-            Err(Error::Api(ApiError::Compacted)) => {}
-            Err(error) => {
-                tracing::warn!(%error, revision, "cannot compact on its own; the next interval tries again")
-            }
+        Err(Error::Api(ApiError::Compacted)) => compactor.done(now, revision),
+        Err(error) => {
+            tracing::warn!(%error, revision, "cannot compact on its own; the next interval tries again");
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use skiff_store::clock::ManualClock;
+    use skiff_store::engine::mem::MemEngine;
+    use skiff_store::local::{LocalConfig, LocalStore};
+    use skiff_store::pb::etcdserverpb::PutRequest;
+
     use super::*;
 
     fn minutes(n: u64) -> Duration {
@@ -121,6 +140,7 @@ mod tests {
             // Revision 100 a minute.
             let revision = i64::try_from(minute * 100).unwrap() + 1;
             if let Some(target) = compactor.look(start + minutes(minute), revision) {
+                compactor.done(start + minutes(minute), target);
                 done.push((minute, target));
             }
         }
@@ -135,6 +155,7 @@ mod tests {
         for step in 0..=50u64 {
             let revision = i64::try_from(step).unwrap() + 1;
             if let Some(target) = compactor.look(start + minutes(6 * step), revision) {
+                compactor.done(start + minutes(6 * step), target);
                 done.push((6 * step, target));
             }
         }
@@ -147,7 +168,71 @@ mod tests {
         let now = Instant::now();
         assert_eq!(compactor.look(now, 900), None);
         assert_eq!(compactor.look(now, 1500), Some(500));
+        compactor.done(now, 500);
         assert_eq!(compactor.look(now, 1500), None);
         assert_eq!(compactor.look(now, 1501), Some(501));
+    }
+
+    /// A member that did not lead when it was due once took it for done.
+    #[test]
+    fn what_nobody_compacted_stays_due() {
+        let mut compactor = Compactor::new(AutoCompaction::Revision(1000));
+        let now = Instant::now();
+        assert_eq!(compactor.look(now, 1500), Some(500));
+        assert_eq!(compactor.look(now, 1500), Some(500));
+        let mut compactor = Compactor::new(AutoCompaction::Periodic(minutes(10)));
+        for minute in 0..10 {
+            assert_eq!(compactor.look(now + minutes(minute), 100 * minute as i64 + 1), None);
+        }
+        assert_eq!(compactor.look(now + minutes(10), 1001), Some(1));
+        assert_eq!(compactor.look(now + minutes(11), 1101), Some(101));
+        compactor.done(now + minutes(11), 101);
+        assert_eq!(compactor.look(now + minutes(12), 1201), None);
+    }
+
+    fn open(engine: &Arc<MemEngine>) -> Arc<dyn Store> {
+        let config = LocalConfig { flush: false, ..LocalConfig::default() };
+        LocalStore::open(engine.clone(), config, Arc::new(ManualClock::default())).unwrap()
+    }
+
+    async fn put(store: &Arc<dyn Store>, count: usize) -> i64 {
+        let mut revision = 0;
+        for _ in 0..count {
+            let request = PutRequest { key: "k".into(), value: "v".into(), ..Default::default() };
+            revision = store.put(request).await.unwrap().header.unwrap().revision;
+        }
+        revision
+    }
+
+    /// A new compactor, as after a restart, and so many of its looks.
+    async fn looks(store: &Arc<dyn Store>, mode: AutoCompaction, count: u32) {
+        let mut compactor = Compactor::new(mode);
+        let start = Instant::now();
+        for number in 0..count {
+            let now = start + compactor.interval() * number;
+            step(&mut compactor, store.as_ref(), now).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn compacts_again_after_a_restart() {
+        let engine = Arc::new(MemEngine::new());
+        let store = open(&engine);
+        assert_eq!(put(&store, 30).await, 31);
+        looks(&store, AutoCompaction::Revision(10), 2).await;
+        assert_eq!(store.status().compact_revision, 21);
+        drop(store);
+        // The next process starts from what the store knows.
+        let store = open(&engine);
+        looks(&store, AutoCompaction::Revision(10), 2).await;
+        assert_eq!(store.status().compact_revision, 21);
+        assert_eq!(put(&store, 5).await, 36);
+        looks(&store, AutoCompaction::Revision(10), 2).await;
+        assert_eq!(store.status().compact_revision, 26);
+        // By time it needs a whole period of its own first: what was current when is not kept.
+        looks(&store, AutoCompaction::Periodic(minutes(10)), 10).await;
+        assert_eq!(store.status().compact_revision, 26);
+        looks(&store, AutoCompaction::Periodic(minutes(10)), 11).await;
+        assert_eq!(store.status().compact_revision, 36);
     }
 }

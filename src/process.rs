@@ -41,30 +41,29 @@ impl Signals {
     }
 }
 
-/// The lock of a data directory: held until dropped, and gone with the process
+/// The lock of a directory: held until dropped, and gone with the process
 /// however it ends.
-pub(crate) struct DataDirLock {
+pub(crate) struct DirLock {
     _file: File,
 }
 
-/// Makes the data directory if it is not there (for its owner alone) and locks
-/// it.
+/// Makes a directory if it is not there (for its owner alone) and locks it.
+/// `what` it is called in errors.
 ///
 /// # Errors
 /// A sentence with the path: it cannot be made, or another process has it.
-pub(crate) fn lock_data_dir(dir: &Path) -> Result<DataDirLock, String> {
+pub(crate) fn lock_dir(what: &str, dir: &Path) -> Result<DirLock, String> {
     let shown = dir.display();
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|e| format!("cannot make the data directory {shown}: {e}"))?;
-    let meta = fs::metadata(dir).map_err(|e| format!("cannot look at the data directory {shown}: {e}"))?;
+        .map_err(|e| format!("cannot make the {what} {shown}: {e}"))?;
+    let meta = fs::metadata(dir).map_err(|e| format!("cannot look at the {what} {shown}: {e}"))?;
     if meta.mode() & 0o077 != 0 {
         // etcd insists on 0700 as well; a directory made by hand is put right.
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(|e| {
-            format!("the data directory {shown} is open to others and that cannot be changed: {e}")
-        })?;
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+            .map_err(|e| format!("the {what} {shown} is open to others and that cannot be changed: {e}"))?;
     }
     let path = dir.join("LOCK");
     let mut file = OpenOptions::new()
@@ -76,13 +75,13 @@ pub(crate) fn lock_data_dir(dir: &Path) -> Result<DataDirLock, String> {
         .map_err(|e| format!("cannot open {}: {e}", path.display()))?;
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|e| match e {
         rustix::io::Errno::WOULDBLOCK => {
-            format!("the data directory {shown} is in use by another process{}", owner(&path))
+            format!("the {what} {shown} is in use by another process{}", owner(&path))
         }
         e => format!("cannot lock {}: {e}", path.display()),
     })?;
     // For whoever finds it locked; not needed for the lock itself.
     let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-    Ok(DataDirLock { _file: file })
+    Ok(DirLock { _file: file })
 }
 
 fn owner(path: &Path) -> String {
@@ -133,15 +132,15 @@ mod tests {
     fn a_data_directory_has_one_owner() {
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("a/m1.etcd");
-        let lock = lock_data_dir(&dir).unwrap();
+        let lock = lock_dir("data directory", &dir).unwrap();
         assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
-        let error = lock_data_dir(&dir).err().unwrap();
+        let error = lock_dir("data directory", &dir).err().unwrap();
         assert!(
             error.contains("in use by another process") && error.contains(&std::process::id().to_string()),
             "{error}"
         );
         drop(lock);
-        assert!(lock_data_dir(&dir).is_ok());
+        assert!(lock_dir("data directory", &dir).is_ok());
     }
 
     #[test]
@@ -149,7 +148,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let path = parent.path().join("file");
         fs::write(&path, "x").unwrap();
-        let error = lock_data_dir(&path).err().unwrap();
+        let error = lock_dir("data directory", &path).err().unwrap();
         assert!(error.contains(&path.display().to_string()), "{error}");
     }
 

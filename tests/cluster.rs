@@ -274,3 +274,58 @@ async fn a_rolling_restart_loses_no_acknowledged_write() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
     assert!(told.watched.iter().all(|watched| *watched == reference), "a watcher missed something");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn downgrades_are_checked_as_etcd_checks_them() {
+    use downgrade_request::DowngradeAction::{Cancel, Enable, Validate};
+    let scratch = Scratch::new("downgrade");
+    let mut member = Member::single(subject(), scratch.path()).await.expect("it starts");
+    let ask = async |member: &Member, action: downgrade_request::DowngradeAction, version: &str| {
+        let request = DowngradeRequest { action: action as i32, version: version.to_owned() };
+        member.client().downgrade(request).await.map(|answer| answer.version)
+    };
+    let status = member.client().status(StatusRequest {}).await.expect("a status");
+    let mut numbers = status.version.split('.').map(|number| number.parse::<u32>().unwrap_or_default());
+    let (major, minor) = (numbers.next().expect("a number"), numbers.next().expect("a number"));
+    let (own, lower) = (format!("{major}.{minor}.0"), format!("{major}.{}.0", minor - 1));
+    // The version is decided a moment after the first answer.
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !ask(&member, Validate, &lower).await.is_ok_and(|version| version == own) {
+        assert!(Instant::now() < patience, "{:?}", ask(&member, Validate, &lower).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Without its patch number, or with another one.
+    for text in [format!("{major}.{}", minor - 1), format!("{major}.{}.7", minor - 1)] {
+        assert_eq!(ask(&member, Validate, &text).await.expect("allowed"), own, "{text}");
+    }
+    let wrong_format = "etcdserver: wrong downgrade target version format";
+    for text in ["", "v3.4.0", "three", "3", "3.4.0.0"] {
+        for action in [Validate, Enable] {
+            expect_error(ask(&member, action, text).await, Code::InvalidArgument, wrong_format);
+        }
+    }
+    let wrong_target = "etcdserver: invalid downgrade target version";
+    for text in [own.clone(), format!("{major}.{}.0", minor + 1), format!("{major}.{}.0", minor - 2)] {
+        for action in [Validate, Enable] {
+            expect_error(ask(&member, action, &text).await, Code::InvalidArgument, wrong_target);
+        }
+    }
+    let none = "etcdserver: no inflight downgrade job";
+    expect_error(ask(&member, Cancel, "").await, Code::FailedPrecondition, none);
+    if subject().is_etcd() {
+        // Its 3.5 enables it, too, but never answers.
+        return;
+    }
+    assert_eq!(ask(&member, Enable, &lower).await.expect("it is enabled"), own);
+    let busy = "etcdserver: cluster has a downgrade job in progress";
+    for action in [Validate, Enable] {
+        expect_error(ask(&member, action, &lower).await, Code::FailedPrecondition, busy);
+    }
+    // It is replicated: a restart does not end it.
+    member.kill();
+    member.start().expect("it starts");
+    member.ready().await.expect("it answers");
+    expect_error(ask(&member, Enable, &lower).await, Code::FailedPrecondition, busy);
+    assert_eq!(ask(&member, Cancel, "").await.expect("it is cancelled"), own);
+    expect_error(ask(&member, Cancel, "").await, Code::FailedPrecondition, none);
+}

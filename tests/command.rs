@@ -102,6 +102,17 @@ impl Member {
         }
         panic!("the member did not end");
     }
+
+    fn stop(mut self) {
+        self.signal(Signal::TERM);
+        assert_eq!(self.exit_code(), Some(0));
+    }
+
+    /// Waits for its end, which must be a failure; answers what it said.
+    fn fails(mut self) -> String {
+        assert_ne!(self.exit_code(), Some(0));
+        self.lines.iter().collect::<Vec<_>>().join("\n")
+    }
 }
 
 impl Drop for Member {
@@ -233,4 +244,41 @@ fn what_has_no_effect_is_said() {
     let member = Member::start(dir.path(), &["--backend-batch-limit=5", "--logger=zap"]);
     let seen = member.wait_for("ready to serve client requests");
     assert!(seen.contains("--backend-batch-limit has no effect"), "{seen}");
+}
+
+#[test]
+fn a_log_of_its_own_directory_is_found_or_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, log, other) = (dir.path().join("data"), dir.path().join("log"), dir.path().join("other"));
+    let flag = |log: &Path| format!("--wal-dir={}", log.display());
+    let member = Member::start(dir.path(), &[&flag(&log)]);
+    member.wait_for("ready to serve client requests");
+    assert!(std::fs::read_dir(&log).unwrap().count() > 1 && !data.join("member/wal").exists());
+    // Nobody else gets at it meanwhile.
+    let second = dir.path().join("second");
+    std::fs::create_dir(&second).unwrap();
+    let refused = Member::start(&second, &[&flag(&log)]).fails();
+    assert!(
+        refused.contains("the log directory") && refused.contains("in use by another process"),
+        "{refused}"
+    );
+    member.stop();
+
+    let refused = Member::start(dir.path(), &[]).fails();
+    assert!(refused.contains(&format!("start it with --wal-dir={}", log.display())), "{refused}");
+    let refused = Member::start(dir.path(), &[&flag(&other)]).fails();
+    assert!(refused.contains("move all files of"), "{refused}");
+    let refused = Member::start(&second, &[&flag(&log)]).fails();
+    assert!(refused.contains("holds a log already"), "{refused}");
+
+    // Moved as it says, it starts; and so does one that is moved back into the data directory.
+    std::fs::remove_dir_all(&other).unwrap();
+    std::fs::rename(&log, &other).unwrap();
+    let member = Member::start(dir.path(), &[&flag(&other)]);
+    member.wait_for("ready to serve client requests");
+    member.stop();
+    std::fs::rename(&other, data.join("member/wal")).unwrap();
+    let member = Member::start(dir.path(), &[]);
+    member.wait_for("ready to serve client requests");
+    member.stop();
 }

@@ -63,6 +63,21 @@ impl LogStore {
         found.into_iter().map(|entry| recent.find(&entry).map_or_else(|| decode(entry), Ok)).collect()
     }
 
+    /// Entries of `range`, as many as one step takes.
+    pub(crate) async fn read_some(&self, range: Range<u64>) -> io::Result<Vec<Entry>> {
+        self.read(range, READ_CHUNK_BYTES).await
+    }
+
+    /// Appends an entry and waits until it is durable.
+    pub(crate) async fn append_durably(&self, entry: Entry) -> io::Result<()> {
+        let (tx, rx) = tokio::sync::oneshot::channel();
+        let done = Box::new(move |result| {
+            let _ = tx.send(result);
+        });
+        self.wal.append(vec![encode(&entry)], done).await?;
+        rx.await.map_err(io::Error::other)?
+    }
+
     fn stored_vote(&self) -> io::Result<Option<Vote>> {
         let decode = |bytes| crate::pb::skiff::raft::v1::Vote::decode(bytes).map(codec::decode_vote);
         let invalid = |e| io::Error::new(io::ErrorKind::InvalidData, format!("vote in the log: {e}"));

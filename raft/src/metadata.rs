@@ -25,6 +25,10 @@ pub struct Metadata {
     pub member_id: u64,
     /// Members removed from the cluster; their ids never come back.
     pub removed: BTreeSet<u64>,
+    /// A new cluster was forced, and no start without the flag came since.
+    pub forced: bool,
+    /// Where the log lies, if not in `wal` beside this file.
+    pub log_dir: Option<PathBuf>,
 }
 
 impl Metadata {
@@ -60,6 +64,9 @@ impl Metadata {
             self.member_id,
             removed.join(",")
         );
+        let forced = if self.forced { "forced yes\n" } else { "" };
+        let log = self.log_dir.as_ref().map_or_else(String::new, |dir| format!("log {}\n", dir.display()));
+        let body = body + forced + &log;
         let sum = crc32c::crc32c(body.as_bytes());
         format!("{body}crc32c {sum:08x}\n")
     }
@@ -88,7 +95,8 @@ impl Metadata {
             .filter(|id| !id.is_empty())
             .map(|id| u64::from_str_radix(id, 16).map_err(|_| corrupt("removed")))
             .collect::<Result<_>>()?;
-        Ok(Self { cluster_id: id("cluster")?, member_id: id("member")?, removed })
+        let (forced, log_dir) = (field("forced") == Some("yes"), field("log").map(PathBuf::from));
+        Ok(Self { cluster_id: id("cluster")?, member_id: id("member")?, removed, forced, log_dir })
     }
 }
 
@@ -101,7 +109,13 @@ mod tests {
     use super::*;
 
     fn example() -> Metadata {
-        Metadata { cluster_id: 7, member_id: u64::MAX, removed: [3, 9].into() }
+        Metadata {
+            cluster_id: 7,
+            member_id: u64::MAX,
+            removed: [3, 9].into(),
+            forced: true,
+            log_dir: Some("/a b".into()),
+        }
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub struct Metrics {
     pub lease_revoked: IntCounter,
     pub lease_renewed: IntCounter,
     pub lease_ttl: Histogram,
+    pub hash_checks: IntCounter,
 }
 
 impl Metrics {
@@ -132,6 +133,10 @@ impl Metrics {
                 "etcd_debugging_lease_ttl_total",
                 "Bucketed histogram of lease TTLs.",
                 exponential(1.0, 24),
+            ),
+            hash_checks: counter(
+                "skiff_hash_checks_total",
+                "The total number of comparisons of members' hashes made while this member led.",
             ),
         }
     }

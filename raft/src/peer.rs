@@ -76,8 +76,12 @@ pub trait PeerHandler: Send + Sync + 'static {
     ) -> Result<TransferLeaderResponse<TypeConfig>, Fatal<TypeConfig>>;
 
     /// A new empty directory, on the disk of the state, to receive a snapshot
-    /// in. Fails while another is being received.
-    fn new_snapshot_dir(&self) -> std::io::Result<SnapshotDir>;
+    /// of `bytes` in. Fails while another is being received, and where there
+    /// is no room for it: half a snapshot would only fill the disk.
+    fn new_snapshot_dir(&self, bytes: u64) -> std::io::Result<SnapshotDir>;
+
+    /// Hears that the disk could not take a snapshot.
+    fn snapshot_failed(&self, _why: &str) {}
 
     /// Installs a snapshot whose files are complete, checked and synced.
     async fn install_snapshot(

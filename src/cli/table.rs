@@ -49,9 +49,6 @@ const NO_DISCOVERY: &str = "discovery is not offered; list the members in --init
 const NO_TRACING: &str = "OpenTelemetry export is not offered";
 const NO_V2: &str = "the v2 API and its proxy are not offered";
 const NO_ROTATION: &str = "logs are not rotated here; the service manager does it";
-const NO_HASH_CHECK: &str =
-    "members' hashes are not compared on their own yet; etcdctl endpoint hashkv --cluster does";
-const BY_BYTES: &str = "the log is cut by its size in bytes";
 
 use Group::{Auth, Cluster, Features, Limits, Logging, Member, Security, Unsafe};
 use Kind::{Bool, Choice, Duration, Int, List, Text};
@@ -61,13 +58,12 @@ use Kind::{Bool, Choice, Duration, Int, List, Text};
 pub(crate) const FLAGS: &[Flag] = &[
     on(Member, "name", Text, "default", "Human-readable name of this member."),
     on(Member, "data-dir", Text, "", "Directory of this member's data; ${name}.etcd if not given."),
-    on(Member, "wal-dir", Text, "", "Directory of the log, if it shall not lie in the data directory.")
-        .refused("the log lies in the data directory; put a mount or a symbolic link there"),
+    on(Member, "wal-dir", Text, "", "Directory of the log, if it shall not lie in the data directory; to change it, stop the member and move the files."),
     on(Member, "listen-client-urls", List, "http://localhost:2379", "URLs to take client requests on: gRPC and HTTP."),
     on(Member, "listen-client-http-urls", List, "", "URLs for HTTP alone; --listen-client-urls then take gRPC alone."),
     on(Member, "enable-grpc-gateway", Bool, "true", "Serve every call as JSON over HTTP too, below /v3/."),
     on(Member, "listen-peer-urls", List, "http://localhost:2380", "URLs to take other members' traffic on."),
-    on(Member, "snapshot-count", Int, "10000", "Applied entries after which the log may be cut.").ignored(BY_BYTES),
+    on(Member, "snapshot-count", Int, "10000", "If given: applied log entries after which the state is made durable and the log cut; in any case after 64 MiB or five minutes."),
     on(Member, "snapshot-catchup-entries", Int, "5000", "Entries kept for members that lag a little.")
         .or(&["experimental-snapshot-catchup-entries"]),
     on(Member, "heartbeat-interval", Int, "100", "Milliseconds between two heartbeats of the leader."),
@@ -148,20 +144,17 @@ pub(crate) const FLAGS: &[Flag] = &[
 
     on(Features, "feature-gates", Text, "", "Features to switch: Name=true, separated by commas."),
     on(Features, "corrupt-check-time", Duration, "0s", "Time between comparisons of the members' hashes; 0 for none.")
-        .or(&["experimental-corrupt-check-time"]).ignored(NO_HASH_CHECK),
+        .or(&["experimental-corrupt-check-time"]),
     on(Features, "compact-hash-check-time", Duration, "1m0s", "Time between comparisons of hashes at compactions.")
-        .or(&["experimental-compact-hash-check-time"]).ignored(NO_HASH_CHECK),
-    on(Features, "experimental-initial-corrupt-check", Bool, "false", "Compare hashes with the peers before serving (now a feature gate).")
-        .ignored(NO_HASH_CHECK),
-    on(Features, "experimental-compact-hash-check-enabled", Bool, "false", "Compare hashes at compactions (now a feature gate).")
-        .ignored(NO_HASH_CHECK),
+        .or(&["experimental-compact-hash-check-time"]),
+    on(Features, "experimental-initial-corrupt-check", Bool, "false", "Compare hashes with the peers before serving (now the feature gate InitialCorruptCheck)."),
+    on(Features, "experimental-compact-hash-check-enabled", Bool, "false", "Compare hashes at compactions (now the feature gate CompactHashCheck)."),
     on(Features, "experimental-enable-lease-checkpoint", Bool, "false", "Replicate the remaining times of leases (now a feature gate).")
         .ignored("remaining times of leases are always replicated"),
     on(Features, "experimental-enable-lease-checkpoint-persist", Bool, "false", "Keep them over restarts (now a feature gate).")
         .ignored("remaining times of leases are always kept"),
 
-    on(Unsafe, "force-new-cluster", Bool, "false", "Start a one-member cluster from this member's data.")
-        .refused("it is not offered yet"),
+    on(Unsafe, "force-new-cluster", Bool, "false", "Start a one-member cluster from this member's data, once, after all others are lost; they can never come back."),
     on(Unsafe, "unsafe-no-fsync", Bool, "false", "Lose acknowledged writes when the machine fails.")
         .ignored("acknowledged writes are always on the disk"),
 

@@ -1,36 +1,102 @@
-//! `--feature-gates`.
+//! `--feature-gates`, and the flags that were gates' names before.
+
+use std::time::Duration;
 
 use crate::cli::{Settings, value};
 
-/// etcd's gates. None switches anything here: what they stand for is either
-/// always on, or has no counterpart, or is not offered yet.
-const GATES: [(&str, &str); 11] = [
-    ("AllAlpha", "it names no feature"),
-    ("AllBeta", "it names no feature"),
-    ("CompactHashCheck", "members' hashes are not compared on their own yet"),
-    ("DistributedTracing", "OpenTelemetry export is not offered"),
-    ("FastLeaseKeepAlive", "lease renewals never wait for the log"),
-    ("InitialCorruptCheck", "members' hashes are not compared on their own yet"),
-    ("LeaseCheckpoint", "remaining times of leases are always replicated"),
-    ("LeaseCheckpointPersist", "remaining times of leases are always kept"),
-    ("SetMemberLocalAddr", "connections leave from the address the system picks"),
-    ("StopGRPCServiceOnDefrag", "defragmentation does not stop requests"),
-    ("TxnModeWriteWithSharedBuffer", "the state is kept in RocksDB, not in bbolt"),
+/// What a gate does here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gate {
+    /// All gates of etcd's class alpha: here those that switch something.
+    AllAlpha,
+    /// Compare hashes at compactions.
+    CompactHashCheck,
+    /// Compare hashes before serving.
+    InitialCorruptCheck,
+    /// Nothing: why.
+    Nothing(&'static str),
+}
+
+/// etcd's gates.
+const GATES: [(&str, Gate); 11] = [
+    ("AllAlpha", Gate::AllAlpha),
+    ("AllBeta", Gate::Nothing("no feature here is beta")),
+    ("CompactHashCheck", Gate::CompactHashCheck),
+    ("DistributedTracing", Gate::Nothing("OpenTelemetry export is not offered")),
+    ("FastLeaseKeepAlive", Gate::Nothing("lease renewals never wait for the log")),
+    ("InitialCorruptCheck", Gate::InitialCorruptCheck),
+    ("LeaseCheckpoint", Gate::Nothing("remaining times of leases are always replicated")),
+    ("LeaseCheckpointPersist", Gate::Nothing("remaining times of leases are always kept")),
+    ("SetMemberLocalAddr", Gate::Nothing("connections leave from the address the system picks")),
+    ("StopGRPCServiceOnDefrag", Gate::Nothing("defragmentation does not stop requests")),
+    ("TxnModeWriteWithSharedBuffer", Gate::Nothing("the state is kept in RocksDB, not in bbolt")),
 ];
 
-/// Checks the gates; answers a warning for each that was given.
-pub(crate) fn check(settings: &Settings) -> Result<Vec<String>, String> {
-    let mut warnings = Vec::new();
+/// When members' data are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CorruptionChecks {
+    /// Before serving.
+    pub(crate) initial: bool,
+    /// Time between comparisons of the newest states; zero for none.
+    pub(crate) interval: Duration,
+    /// At compactions.
+    pub(crate) at_compactions: bool,
+    /// Time between comparisons of hashes kept at compactions.
+    pub(crate) compaction_interval: Duration,
+}
+
+/// Checks the gates and the flags beside them; adds a warning for each gate
+/// that was given and does nothing.
+pub(crate) fn corruption_checks(
+    settings: &Settings,
+    warnings: &mut Vec<String>,
+) -> Result<CorruptionChecks, String> {
+    let (mut initial, mut compact, mut all) = (None, None, false);
     for gate in settings.list("feature-gates") {
         let (name, text) = gate
             .split_once('=')
             .ok_or_else(|| format!("--feature-gates: {gate:?} does not have the form Name=true"))?;
-        value::bool(text).map_err(|problem| format!("--feature-gates: {name}={text}: {problem}"))?;
-        let (_, why) = GATES
+        let on = value::bool(text).map_err(|problem| format!("--feature-gates: {name}={text}: {problem}"))?;
+        let (_, gate) = GATES
             .iter()
             .find(|(known, _)| *known == name)
             .ok_or_else(|| format!("--feature-gates: unrecognized feature gate: {name}"))?;
-        warnings.push(format!("feature gate {name} has no effect: {why}"));
+        match gate {
+            Gate::AllAlpha => all = on,
+            Gate::InitialCorruptCheck => initial = Some(on),
+            Gate::CompactHashCheck => compact = Some(on),
+            Gate::Nothing(why) => warnings.push(format!("feature gate {name} has no effect: {why}")),
+        }
     }
-    Ok(warnings)
+    let compaction_interval = settings.duration("compact-hash-check-time");
+    if compaction_interval.is_zero() {
+        return Err(format!("--compact-hash-check-time must be >0 (set to {compaction_interval:?})"));
+    }
+    Ok(CorruptionChecks {
+        initial: switch(settings, "experimental-initial-corrupt-check", "InitialCorruptCheck", initial, all)?,
+        interval: settings.duration("corrupt-check-time"),
+        at_compactions: switch(
+            settings,
+            "experimental-compact-hash-check-enabled",
+            "CompactHashCheck",
+            compact,
+            all,
+        )?,
+        compaction_interval,
+    })
+}
+
+/// A switch that has a gate and an older flag, of which etcd takes only one.
+fn switch(
+    settings: &Settings,
+    flag: &str,
+    gate: &str,
+    gated: Option<bool>,
+    all: bool,
+) -> Result<bool, String> {
+    match (settings.given(flag), gated) {
+        (true, Some(_)) => Err(format!("cannot specify both flags: --{flag} and --feature-gates={gate}")),
+        (true, None) => Ok(settings.bool(flag)),
+        (false, gated) => Ok(gated.unwrap_or(all)),
+    }
 }

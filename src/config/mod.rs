@@ -10,6 +10,7 @@ use std::time::Duration;
 
 pub(crate) use auth::AuthOptions;
 pub(crate) use endpoint::{Endpoint, Scheme};
+pub(crate) use features::CorruptionChecks;
 
 use crate::cli::Settings;
 use crate::logging::LogOptions;
@@ -61,6 +62,8 @@ pub(crate) struct Bootstrap {
     pub(crate) token: String,
     /// Join instead of starting.
     pub(crate) existing: bool,
+    /// Go on alone, with this member's data.
+    pub(crate) force_new: bool,
 }
 
 /// Limits.
@@ -87,6 +90,8 @@ pub(crate) struct Config {
     pub(crate) name: String,
     /// Its data.
     pub(crate) data_dir: PathBuf,
+    /// Its log, if not with its data; absolute.
+    pub(crate) wal_dir: Option<PathBuf>,
     /// Its listeners.
     pub(crate) listen: Listen,
     /// Its client URLs, as clients reach them.
@@ -103,6 +108,8 @@ pub(crate) struct Config {
     pub(crate) pre_vote: bool,
     /// Refuse membership changes that endanger the quorum.
     pub(crate) strict_reconfig: bool,
+    /// Entries after which the state is made durable; 0 for any number.
+    pub(crate) snapshot_entries: u64,
     /// Entries kept for those who lag.
     pub(crate) catchup_entries: u64,
     /// Limits.
@@ -115,6 +122,8 @@ pub(crate) struct Config {
     pub(crate) warn_request: Duration,
     /// Log applying that takes longer.
     pub(crate) warn_apply: Duration,
+    /// When members' data are compared.
+    pub(crate) corruption_checks: CorruptionChecks,
     /// Histograms per call.
     pub(crate) extensive_metrics: bool,
     /// Host names HTTP clients may use; empty or "*" for any.
@@ -142,7 +151,7 @@ impl Config {
     /// A sentence for the user, naming the flag.
     pub(crate) fn from_settings(settings: &Settings) -> Result<Config, String> {
         let mut warnings = settings.warnings.clone();
-        warnings.extend(features::check(settings)?);
+        let corruption_checks = features::corruption_checks(settings, &mut warnings)?;
         let name = settings.text("name").to_owned();
         if name.is_empty() {
             return Err("--name must not be empty".to_owned());
@@ -165,6 +174,7 @@ impl Config {
                 }
                 path => PathBuf::from(path),
             },
+            wal_dir: wal_dir(settings)?,
             listen,
             advertise_client,
             advertise_peer,
@@ -173,12 +183,17 @@ impl Config {
             election,
             pre_vote: settings.bool("pre-vote"),
             strict_reconfig: settings.bool("strict-reconfig-check"),
+            snapshot_entries: match settings.given("snapshot-count") {
+                true => positive(settings, "snapshot-count")?,
+                false => 0,
+            },
             catchup_entries: positive(settings, "snapshot-catchup-entries")?,
             limits: limits(settings)?,
             auto_compaction: auto_compaction(settings)?,
             progress_interval: settings.duration("watch-progress-notify-interval").max(MIN_PROGRESS_INTERVAL),
             warn_request: settings.duration("warning-unary-request-duration"),
             warn_apply: settings.duration("warning-apply-duration"),
+            corruption_checks,
             extensive_metrics: settings.text("metrics") == "extensive",
             host_whitelist: settings.list("host-whitelist"),
             cors: settings.list("cors"),
@@ -191,6 +206,23 @@ impl Config {
             name,
         })
     }
+}
+
+/// The log's directory, absolute, as it is written down.
+fn wal_dir(settings: &Settings) -> Result<Option<PathBuf>, String> {
+    let text = settings.text("wal-dir");
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.contains('\n') {
+        return Err("--wal-dir must not contain a line break".to_owned());
+    }
+    let absolute = |text: &str| std::path::absolute(text).map_err(|e| format!("--wal-dir={text}: {e}"));
+    let dir = absolute(text)?;
+    if !settings.text("data-dir").is_empty() && dir == absolute(settings.text("data-dir"))? {
+        return Err("--wal-dir and --data-dir must be different directories".to_owned());
+    }
+    Ok(Some(dir))
 }
 
 fn endpoints(settings: &Settings, flag: &str) -> Result<Vec<Endpoint>, String> {
@@ -276,6 +308,7 @@ fn bootstrap(settings: &Settings, name: &str, advertise_peer: &[Endpoint]) -> Re
         members,
         token: settings.text("initial-cluster-token").to_owned(),
         existing: settings.text("initial-cluster-state") == "existing",
+        force_new: settings.bool("force-new-cluster"),
     };
     check_bootstrap(&bootstrap, name, advertise_peer)?;
     Ok(bootstrap)

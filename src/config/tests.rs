@@ -118,5 +118,29 @@ fn retention_is_hours_or_a_duration_or_revisions() {
 fn gates_without_effect_are_named() {
     let config = config(&["--feature-gates=InitialCorruptCheck=true,LeaseCheckpoint=1"]).unwrap();
     let about = |gate: &str| config.warnings.iter().any(|warning| warning.contains(gate));
-    assert!(about("InitialCorruptCheck") && about("LeaseCheckpoint"), "{:?}", config.warnings);
+    assert!(!about("InitialCorruptCheck") && about("LeaseCheckpoint"), "{:?}", config.warnings);
+    assert!(config.corruption_checks.initial && !config.corruption_checks.at_compactions);
+}
+
+#[test]
+fn checks_of_hashes_have_gates_and_older_flags() {
+    let checks = |arguments: &[&str]| {
+        let checks = config(arguments).unwrap().corruption_checks;
+        (
+            checks.initial,
+            checks.at_compactions,
+            checks.interval.as_secs(),
+            checks.compaction_interval.as_secs(),
+        )
+    };
+    assert_eq!(checks(&[]), (false, false, 0, 60));
+    assert_eq!(checks(&["--feature-gates=AllAlpha=true"]), (true, true, 0, 60));
+    assert_eq!(checks(&["--feature-gates=AllAlpha=true,CompactHashCheck=false"]), (true, false, 0, 60));
+    let old = ["--experimental-initial-corrupt-check", "--experimental-compact-hash-check-enabled=true"];
+    assert_eq!(checks(&old), (true, true, 0, 60));
+    let times = ["--experimental-corrupt-check-time=5m", "--compact-hash-check-time=2s"];
+    assert_eq!(checks(&times), (false, false, 300, 2));
+    let both = ["--experimental-initial-corrupt-check", "--feature-gates=InitialCorruptCheck=true"];
+    assert!(config(&both).unwrap_err().contains("cannot specify both flags"));
+    assert!(config(&["--compact-hash-check-time=0s"]).unwrap_err().contains("must be >0"));
 }

@@ -120,6 +120,7 @@ fn node_config(config: &Config) -> NodeConfig {
     NodeConfig {
         name: config.name.clone(),
         data_dir: config.data_dir.clone(),
+        wal_dir: config.wal_dir.clone(),
         initial_cluster: config
             .bootstrap
             .members
@@ -128,6 +129,7 @@ fn node_config(config: &Config) -> NodeConfig {
             .collect(),
         initial_cluster_token: config.bootstrap.token.clone(),
         initial_state: if config.bootstrap.existing { InitialState::Existing } else { InitialState::New },
+        force_new_cluster: config.bootstrap.force_new,
         advertise_peer_urls: urls(&config.advertise_peer),
         advertise_client_urls: urls(&config.advertise_client),
         version: skiff_kine_api::ETCD_VERSION.to_owned(),
@@ -135,10 +137,15 @@ fn node_config(config: &Config) -> NodeConfig {
         election_timeout: config.election,
         pre_vote: config.pre_vote,
         catchup_entries: config.catchup_entries,
+        flush_entries: config.snapshot_entries,
         quota_bytes: config.limits.quota_bytes,
         max_learners: config.limits.max_learners,
         strict_reconfig: config.strict_reconfig,
         slow_apply: config.warn_apply,
+        initial_corrupt_check: config.corruption_checks.initial,
+        corrupt_check_time: config.corruption_checks.interval,
+        compact_hash_check: config.corruption_checks.at_compactions,
+        compact_hash_check_time: config.corruption_checks.compaction_interval,
         compaction_pause: config.limits.compaction_sleep,
         token_ttl: config.auth.token_ttl,
         mvcc: MvccConfig {

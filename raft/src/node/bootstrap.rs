@@ -7,6 +7,8 @@ use std::time::Duration;
 use skiff_store::error::{Error, Result};
 
 use super::config::{InitialState, NodeConfig};
+use super::log_place;
+use crate::disk::Disk;
 use crate::identity;
 use crate::metadata::Metadata;
 use crate::pb::skiff::raft::v1::{ClusterInfo, ClusterInfoReply, reply::Answer, request::Ask};
@@ -24,7 +26,11 @@ pub(super) struct Bootstrap {
 }
 
 /// Finds out who this member is, and writes it down.
-pub(super) async fn bootstrap(config: &NodeConfig, peers: &dyn PeerClient) -> Result<Bootstrap> {
+pub(super) async fn bootstrap(
+    config: &NodeConfig,
+    peers: &dyn PeerClient,
+    disk: &dyn Disk,
+) -> Result<Bootstrap> {
     let dir = config.data_dir.join("member");
     let failed = |e: std::io::Error| Error::Storage(format!("{}: {e}", dir.display()));
     create_private(&dir).map_err(failed)?;
@@ -49,6 +55,7 @@ pub(super) async fn bootstrap(config: &NodeConfig, peers: &dyn PeerClient) -> Re
             dir.display()
         )));
     }
+    log_place::check_vacant(config, disk)?;
     let bootstrap = match config.initial_state {
         InitialState::New => {
             let bootstrap = new(config)?;
@@ -85,6 +92,8 @@ fn new(config: &NodeConfig) -> Result<Bootstrap> {
         cluster_id: identity::cluster_id(members.keys().copied()),
         member_id: identity::member_id(urls, &config.initial_cluster_token, None),
         removed: Default::default(),
+        forced: false,
+        log_dir: config.wal_dir.clone(),
     };
     Ok(Bootstrap { metadata, initial: Some(members) })
 }
@@ -124,6 +133,8 @@ async fn existing(config: &NodeConfig, peers: &dyn PeerClient) -> Result<Bootstr
         cluster_id: info.cluster_id,
         member_id: member.id,
         removed: info.removed.into_iter().collect(),
+        forced: false,
+        log_dir: config.wal_dir.clone(),
     };
     Ok(Bootstrap { metadata, initial: None })
 }

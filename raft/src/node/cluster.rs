@@ -82,7 +82,9 @@ impl Cluster for Node {
             }
             pb::DowngradeInfo::default()
         } else {
-            let target = version::parse(&request.version).ok_or(ApiError::WrongDowngradeVersionFormat)?;
+            // Own versions may begin with a "v"; this one, as in etcd, must not.
+            let plain = Some(request.version.as_str()).filter(|text| !text.starts_with('v'));
+            let target = plain.and_then(version::parse).ok_or(ApiError::WrongDowngradeVersionFormat)?;
             let now = version::parse(&current).ok_or(ApiError::ClusterVersionUnavailable)?;
             if (target.0, target.1 + 1) != (now.0, now.1) {
                 return Err(ApiError::InvalidDowngradeTargetVersion.into());

@@ -25,12 +25,16 @@ pub struct NodeConfig {
     pub name: String,
     /// Directory of all data; `member/` below it is this node's.
     pub data_dir: PathBuf,
+    /// Directory of the log, if it is not to lie in the data directory. Absolute.
+    pub wal_dir: Option<PathBuf>,
     /// Name and peer URLs of the initial members. Only read at the first start.
     pub initial_cluster: Vec<(String, Vec<String>)>,
     /// Distinguishes clusters of equal members.
     pub initial_cluster_token: String,
     /// New or existing. Only read at the first start.
     pub initial_state: InitialState,
+    /// Make a cluster of this member alone, of its data.
+    pub force_new_cluster: bool,
     /// URLs this member's peers reach it by.
     pub advertise_peer_urls: Vec<String>,
     /// URLs clients reach this member by.
@@ -47,16 +51,21 @@ pub struct NodeConfig {
     pub catchup_entries: u64,
     /// Bytes of commands between two flushes of the state: bounds a restart.
     pub flush_bytes: u64,
+    /// Entries between two flushes of the state, where that comes first; 0 for
+    /// any number.
+    pub flush_entries: u64,
     /// Time between two flushes while anything changes.
     pub flush_interval: Duration,
     /// Size of a file of the log, which is written with zeros before its use.
     pub log_segment_bytes: u64,
     /// Bytes of recent log entries kept in memory for peers.
     pub log_cache_bytes: usize,
-    /// Bytes the log may occupy on disk because a peer is down. openraft keeps
-    /// a leader's log from where a lagging peer stands; beyond this another
-    /// member takes over, which has purged its own, and the peer gets a
-    /// snapshot when it is back.
+    /// Bytes the log may occupy on disk because of a lagging peer. openraft
+    /// keeps a leader's log while entries are under way to one, and cuts it
+    /// when such an attempt fails: a peer that is down holds back nothing, not
+    /// even the log of a sole voter, and gets a snapshot when it is back. Beyond
+    /// this limit, as where a peer takes entries too slowly, another member
+    /// leads, which has cut its own.
     pub log_limit_bytes: u64,
     /// Bytes the state may occupy; 0 for 2 GiB, negative for no limit.
     pub quota_bytes: i64,
@@ -78,6 +87,14 @@ pub struct NodeConfig {
     pub disk_reserve: u64,
     /// Time a simple token lives after its last use.
     pub token_ttl: Duration,
+    /// Compare hashes with the peers before serving.
+    pub initial_corrupt_check: bool,
+    /// Time between comparisons of the members' newest states; zero for never.
+    pub corrupt_check_time: Duration,
+    /// Compare hashes that members keep at compactions.
+    pub compact_hash_check: bool,
+    /// Time between comparisons of hashes kept at compactions.
+    pub compact_hash_check_time: Duration,
     /// Settings of the state machine.
     pub mvcc: MvccConfig,
 }
@@ -87,9 +104,11 @@ impl Default for NodeConfig {
         Self {
             name: "default".into(),
             data_dir: "default.etcd".into(),
+            wal_dir: None,
             initial_cluster: vec![("default".into(), vec!["http://localhost:2380".into()])],
             initial_cluster_token: "etcd-cluster".into(),
             initial_state: InitialState::New,
+            force_new_cluster: false,
             advertise_peer_urls: vec!["http://localhost:2380".into()],
             advertise_client_urls: vec!["http://localhost:2379".into()],
             version: "3.6.0".into(),
@@ -98,6 +117,7 @@ impl Default for NodeConfig {
             pre_vote: true,
             catchup_entries: 5000,
             flush_bytes: 64 << 20,
+            flush_entries: 0,
             flush_interval: Duration::from_secs(300),
             log_segment_bytes: 64 << 20,
             log_cache_bytes: 64 << 20,
@@ -112,6 +132,10 @@ impl Default for NodeConfig {
             pending_limit: (65_536, 256 << 20),
             disk_reserve: 64 << 20,
             token_ttl: Duration::from_secs(300),
+            initial_corrupt_check: false,
+            corrupt_check_time: Duration::ZERO,
+            compact_hash_check: false,
+            compact_hash_check_time: Duration::from_secs(60),
             mvcc: MvccConfig::default(),
         }
     }

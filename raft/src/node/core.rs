@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use skiff_store::pb::etcdserverpb as pb;
 use tokio::sync::watch;
 
 use super::config::NodeConfig;
+use super::corruption::HashBook;
 use super::proposer::Proposer;
 use super::read_index::Reads;
 use crate::clock::Clock;
@@ -38,6 +40,8 @@ pub(crate) struct Core {
     pub(crate) shared: Arc<Shared>,
     pub(crate) wal: Wal,
     pub(crate) state_dir: Arc<StateDir>,
+    /// Where the log lies.
+    pub(crate) log_dir: PathBuf,
     pub(crate) lessor: Arc<Lessor>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) peers: Arc<dyn PeerClient>,
@@ -56,6 +60,11 @@ pub(crate) struct Core {
     /// Serializes membership changes proposed here.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub(crate) ended: watch::Sender<Option<End>>,
+    /// Why the last snapshot sent to this member was not received, and the last
+    /// applied entry then: once it applies more, it needs that snapshot no longer.
+    pub(crate) snapshot_fault: Mutex<Option<(u64, String)>>,
+    /// Hashes at the last compactions.
+    pub(crate) hashes: Arc<HashBook>,
 }
 
 /// Why a node runs no more.

@@ -10,13 +10,11 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, VoteRequest,
     VoteResponse,
 };
-use skiff_store::api::{Read, ReadReply};
 use skiff_store::error::{Error, NodeError, Result};
 use skiff_store::pb::skiff::v1::CommandBatch;
 
 use super::core::Core;
-use super::store::blocking;
-use super::{Node, leases, membership, wire};
+use super::{Node, corruption, leases, membership, quota, wire};
 use crate::metrics::METRICS;
 use crate::pb::skiff::raft::v1::{self as pb, reply::Answer, request::Ask};
 use crate::peer::{PeerHandler, Reply, Request, TransferLeaderRequest, TransferLeaderResponse};
@@ -83,7 +81,7 @@ impl PeerHandler for Node {
         self.core.raft().handle_transfer_leader(request).await
     }
 
-    fn new_snapshot_dir(&self) -> std::io::Result<SnapshotDir> {
+    fn new_snapshot_dir(&self, bytes: u64) -> std::io::Result<SnapshotDir> {
         let mut receiving = self.receiving.lock();
         if receiving.upgrade().is_some() {
             return Err(std::io::Error::new(
@@ -91,10 +89,19 @@ impl PeerHandler for Node {
                 "another snapshot is being received",
             ));
         }
-        let dir = self.core.state_dir.scratch("recv");
-        std::fs::create_dir(dir.path())?;
+        let dir = quota::check_room(&self.core, bytes).and_then(|()| {
+            let dir = self.core.state_dir.scratch("recv");
+            std::fs::create_dir(dir.path()).map(|()| dir)
+        });
+        let dir = dir.inspect_err(|error| self.snapshot_failed(&error.to_string()))?;
         *receiving = dir.downgrade();
         Ok(dir)
+    }
+
+    fn snapshot_failed(&self, why: &str) {
+        tracing::error!(error = why, "cannot receive a snapshot; the leader tries again");
+        let fault = format!("a snapshot cannot be received: {why}");
+        *self.core.snapshot_fault.lock() = Some((self.core.shared.applied_index(), fault));
     }
 
     async fn install_snapshot(
@@ -155,13 +162,7 @@ async fn answer(core: &Arc<Core>, ask: Ask) -> Result<Answer> {
             applied_index: core.shared.applied_index(),
             term: core.term(),
         }),
-        Ask::HashKv(request) => {
-            let mvcc = core.shared.mvcc.clone();
-            match blocking(move || mvcc.read(None, &Read::HashKv(request))).await? {
-                ReadReply::HashKv(reply) => Answer::HashKv(reply),
-                _ => return Err(Error::Other("store answered a hash with something else".into())),
-            }
-        }
+        Ask::HashKv(request) => Answer::HashKv(corruption::answer(core, request).await?),
         Ask::Downgrade(_) => return Err(Error::Other("not asked of peers".into())),
     })
 }

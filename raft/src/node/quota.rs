@@ -1,5 +1,6 @@
 //! Space: the quota, and what is left of the disk.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,9 @@ const LEASE_OVERHEAD: i64 = 64;
 const DISK_TICK: Duration = Duration::from_secs(1);
 /// The alarm raised by the disk ends once this many times the reserve is free.
 const ROOM_AGAIN: u64 = 2;
+/// What must stay free beside a received snapshot, as a part of the reserve:
+/// opening it writes a little.
+const BESIDE_SNAPSHOT: u64 = 4;
 
 /// Refuses what would exceed the quota, and raises the alarm for all members.
 /// Such an alarm is the operator's to end, as in etcd.
@@ -88,9 +92,13 @@ pub(crate) async fn run(core: Arc<Core>, is_full: impl Fn() -> bool + Send + 'st
     let mut tick = tokio::time::interval(DISK_TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut raised_here = false;
+    // Entry of the last change made here. A full disk may keep this member from
+    // applying it: until then its own state does not tell what was raised.
+    let mut changed_at = 0;
     while core.until_stop(tick.tick()).await.is_some() {
         let full = is_full() || core.shared.is_stuck() || below_reserve(&core, 1);
-        let action = if full && !is_raised(&core) {
+        let known = core.shared.applied_index() >= changed_at;
+        let action = if full && known && !is_raised(&core) {
             tracing::warn!("the disk is nearly full; raising the NOSPACE alarm");
             AlarmAction::Activate
         } else if raised_here && !full && !below_reserve(&core, ROOM_AGAIN) {
@@ -99,17 +107,40 @@ pub(crate) async fn run(core: Arc<Core>, is_full: impl Fn() -> bool + Send + 'st
         } else {
             continue;
         };
-        match core.execute(alarm(&core, action)).await {
-            Ok(_) => raised_here = action == AlarmAction::Activate,
+        // Also where the outcome stays unknown, the alarm is this task's to end.
+        raised_here = true;
+        match core.propose(alarm(&core, action)).await {
+            Ok(index) => {
+                changed_at = index;
+                raised_here = action == AlarmAction::Activate;
+            }
             Err(error) => tracing::warn!(%error, "cannot change the NOSPACE alarm; trying again"),
         }
     }
 }
 
-fn below_reserve(core: &Core, times: u64) -> bool {
-    match rustix::fs::statvfs(&core.config.data_dir) {
-        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize) < core.config.disk_reserve * times,
-        // Unknown is not full.
-        Err(_) => false,
+/// Fails where the disk has no room for a snapshot of so many bytes.
+///
+/// # Errors
+/// `StorageFull`, with both numbers.
+pub(crate) fn check_room(core: &Core, bytes: u64) -> std::io::Result<()> {
+    let needed = bytes.saturating_add(core.config.disk_reserve / BESIDE_SNAPSHOT);
+    match free(&core.config.data_dir.join("member")) {
+        Some(free) if free < needed => Err(std::io::Error::new(
+            std::io::ErrorKind::StorageFull,
+            format!("no space left on device: it needs {needed} bytes, {free} are free"),
+        )),
+        _ => Ok(()),
     }
+}
+
+fn below_reserve(core: &Core, times: u64) -> bool {
+    let low = |dir: &Path| free(dir).is_some_and(|free| free < core.config.disk_reserve * times);
+    low(&core.config.data_dir.join("member")) || low(&core.log_dir)
+}
+
+/// Free bytes on the disk of a directory; unknown is not full.
+fn free(dir: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

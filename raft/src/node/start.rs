@@ -1,5 +1,6 @@
 //! Starting and stopping a node.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -15,7 +16,9 @@ use super::bootstrap::bootstrap;
 use super::core::{Core, End};
 use super::proposer::{self, Proposer};
 use super::read_index::{self, Reads};
-use super::{Node, NodeConfig, cluster, leases, membership, quota, tasks, version};
+use super::{
+    Node, NodeConfig, cluster, corruption, force, leases, log_place, membership, quota, tasks, version,
+};
 use crate::clock::Clock;
 use crate::codec;
 use crate::disk::Disk;
@@ -66,7 +69,7 @@ impl Node {
         N::Network: openraft::network::NetSnapshot<TypeConfig, SnapshotData = SnapshotDir>,
     {
         let raft_config = Arc::new(config.raft()?);
-        let start = bootstrap(&config, connect(0, 0).1.as_ref()).await?;
+        let mut start = bootstrap(&config, connect(0, 0).1.as_ref(), parts.disk.as_ref()).await?;
         let (cluster_id, member_id) = (start.metadata.cluster_id, start.metadata.member_id);
         tracing::info!(
             cluster = format!("{cluster_id:x}"),
@@ -77,7 +80,8 @@ impl Node {
         METRICS.quota_backend_bytes.set(config.quota().unwrap_or(0));
 
         let member_dir = config.data_dir.join("member");
-        let mut wal_options = WalOptions::new(member_dir.join("wal"));
+        let log_dir = log_place::find(&config, &mut start.metadata, &member_dir, parts.disk.as_ref())?;
+        let mut wal_options = WalOptions::new(&log_dir);
         wal_options.slow_sync = Duration::from_secs(1);
         wal_options.segment_bytes = config.log_segment_bytes;
         wal_options.cache_bytes = config.log_cache_bytes;
@@ -85,9 +89,10 @@ impl Node {
             let (root, engines) = (member_dir.join("state"), parts.engines.clone());
             let (mvcc_config, disk) = (config.mvcc.clone(), parts.disk.clone());
             super::store::blocking(move || {
-                let wal = Wal::open(disk, wal_options).map_err(wal_error)?;
                 let (dir, engine) = StateDir::open(root, engines)?;
                 let mvcc = Mvcc::open(engine.clone(), mvcc_config)?;
+                log_place::check_present(disk.as_ref(), &wal_options.dir, mvcc.applied_index() > 0)?;
+                let wal = Wal::open(disk, wal_options).map_err(wal_error)?;
                 Ok(((dir, engine, mvcc), wal))
             })
             .await?
@@ -95,7 +100,16 @@ impl Node {
         let (dir, engine, mvcc) = state;
         let (applied, members) = codec::decode_position(mvcc.position())?;
         check_gap(wal.purged().map(|id| id.index), applied.map(|id| id.index), &member_dir)?;
-        let shared = Arc::new(Shared::new(mvcc.clone(), applied, members, config.flush_bytes));
+        let mut log = LogStore::new(wal.clone());
+        force::apply(&config, &mut start.metadata, &member_dir, &mut log, (applied, &members)).await?;
+        let before: BTreeSet<u64> = members.nodes().map(|(id, _)| *id).collect();
+        let (network, peers) = connect(cluster_id, member_id);
+        if config.initial_corrupt_check && applied.is_some() {
+            let patience = config.request_timeout();
+            corruption::initial(&mvcc, member_id, &members, peers.as_ref(), patience).await?;
+        }
+        let shared =
+            Arc::new(Shared::new(mvcc.clone(), applied, members, (config.flush_bytes, config.flush_entries)));
         let lessor = Arc::new(Lessor::new(parts.clock.clone(), mvcc.leases()));
         let tail = wal.last().map(|id| log_id(id.term, id.index));
         let replayed = tail.map_or(0, |tail| tail.index);
@@ -109,18 +123,19 @@ impl Node {
         };
         let applier = Arc::new(Applier::start(shared.clone(), observer, config.slow_apply)?);
         let dir = Arc::new(dir);
+        let hashes = Arc::new(corruption::HashBook::default());
         let weak: Arc<dyn Engine> = engine;
         let machine = StateMachine::new(shared.clone(), applier, dir.clone(), Arc::downgrade(&weak), {
             let (lessor, tokens, mvcc) = (lessor.clone(), tokens.clone(), mvcc.clone());
+            let hashes = hashes.clone();
             Arc::new(move || {
                 lessor.reset(mvcc.leases());
                 tokens.clear();
+                hashes.clear();
             })
         });
         drop(weak);
         let health = wal.health();
-        let log = LogStore::new(wal.clone());
-        let (network, peers) = connect(cluster_id, member_id);
         let raft = openraft::Raft::new(member_id, raft_config, network, log, machine.clone())
             .await
             .map_err(|e| Error::Storage(format!("recover the log: {e}")))?;
@@ -150,9 +165,12 @@ impl Node {
             published: watch::Sender::new(false),
             changing: Default::default(),
             ended: watch::Sender::new(None),
+            snapshot_fault: Default::default(),
+            log_dir,
+            hashes,
             config,
         });
-        spawn_tasks(&core, queue, read_queue, health);
+        spawn_tasks(&core, queue, read_queue, health, before);
         if let Some(members) = start.initial {
             initialize(&core, members).await?;
         }
@@ -202,10 +220,11 @@ fn spawn_tasks(
     queue: proposer::Queue,
     reads: read_index::ReadQueue,
     health: watch::Receiver<Health>,
+    members: BTreeSet<u64>,
 ) {
     let full = move || *health.borrow() == Health::DiskFull;
     tokio::spawn(tasks::observe(core.clone()));
-    tokio::spawn(tasks::follow_membership(core.clone()));
+    tokio::spawn(tasks::follow_membership(core.clone(), members));
     tokio::spawn(tasks::ask_if_removed(core.clone()));
     tokio::spawn(proposer::run(core.clone(), queue));
     tokio::spawn(read_index::run(core.clone(), reads));
@@ -213,6 +232,8 @@ fn spawn_tasks(
     tokio::spawn(membership::run(core.clone()));
     tokio::spawn(version::run(core.clone()));
     tokio::spawn(quota::run(core.clone(), full));
+    tokio::spawn(corruption::periodic(core.clone()));
+    tokio::spawn(corruption::at_compactions(core.clone()));
     tokio::spawn(tasks::compact(core.clone()));
     tokio::spawn(tasks::flush(core.clone()));
     tokio::spawn(tasks::sweep(core.clone()));

@@ -17,6 +17,7 @@ use skiff_store::watch::{WatchSpec, Watcher};
 use tokio::sync::watch;
 
 use super::core::Core;
+use super::proposer::Done;
 use super::{Node, leases, quota};
 
 /// About how many bytes one piece of a streamed range holds.
@@ -197,17 +198,34 @@ impl Core {
 
     /// Proposes a command and waits until this member has applied it.
     pub(crate) async fn execute(&self, command: Command) -> Result<WriteReply> {
-        let wait = self.proposer.submit(command, false)?;
-        let done = async {
-            let done = wait.await.map_err(|_| NodeError::Stopped)??;
+        self.in_time(async {
+            let done = self.submit(command).await?;
             // Where another member led: until here, so that the client reads its write.
             if self.shared.applied_index() < done.index {
                 self.shared.wait_applied(done.index).await;
             }
             done.reply
-        };
-        match tokio::time::timeout(self.config.request_timeout(), done).await {
-            Ok(reply) => reply,
+        })
+        .await
+    }
+
+    /// Proposes a command; answers the index of its entry, which this member,
+    /// where another one leads, need not have applied.
+    pub(crate) async fn propose(&self, command: Command) -> Result<u64> {
+        self.in_time(async {
+            let done = self.submit(command).await?;
+            done.reply.map(|_| done.index)
+        })
+        .await
+    }
+
+    async fn submit(&self, command: Command) -> Result<Done> {
+        self.proposer.submit(command, false)?.await.map_err(|_| NodeError::Stopped)?
+    }
+
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(self.config.request_timeout(), work).await {
+            Ok(done) => done,
             Err(_) => Err(self.timeout_error().into()),
         }
     }
@@ -228,6 +246,10 @@ impl Core {
         if self.shared.is_stuck() {
             faults.push("the state cannot be written: is the disk full?".into());
         }
+        let applied = self.shared.applied_index();
+        faults.extend(
+            self.snapshot_fault.lock().iter().filter(|(at, _)| *at == applied).map(|(_, why)| why.clone()),
+        );
         faults
     }
 }

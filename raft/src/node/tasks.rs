@@ -11,7 +11,7 @@ use skiff_store::pb::skiff::v1::{Command, command::Op};
 use tokio::time::MissedTickBehavior;
 
 use super::core::{Core, End};
-use super::membership;
+use super::{corruption, membership};
 use crate::metrics::METRICS;
 use crate::pb::skiff::raft::v1::{MemberStatus, request::Ask};
 use crate::peer::CallError;
@@ -21,6 +21,8 @@ use crate::types::{MemberNode, StoredMembership};
 const OBSERVE_TICK: Duration = Duration::from_millis(50);
 /// Pause before publishing is tried again.
 const PUBLISH_PAUSE: Duration = Duration::from_millis(200);
+/// Pause before a note of who left is written again, as on a full disk.
+const REMEMBER_PAUSE: Duration = Duration::from_secs(2);
 /// Entries purged at once: openraft's batch.
 const HELD_SLACK: u64 = 256;
 /// How often replaced states are looked for.
@@ -105,25 +107,34 @@ fn look(core: &Core, follows: &mut Option<(u64, u64)>) -> u64 {
 }
 
 /// Follows the applied membership: tells the transport, remembers who left,
-/// ends the node if it is the one.
-pub(crate) async fn follow_membership(core: Arc<Core>) {
+/// ends the node if it is the one. `before` are the members in the state when
+/// it was opened: a removal may be applied before this looks for the first time.
+pub(crate) async fn follow_membership(core: Arc<Core>, mut before: BTreeSet<u64>) {
     let mut applied = core.shared.watch_membership();
-    let mut before: BTreeSet<u64> = BTreeSet::new();
+    let mut written = true;
     loop {
         let now = applied.borrow_and_update().clone();
         let ids = note(&core, &now);
         let left: BTreeSet<u64> = before.difference(&ids).copied().collect();
-        if !left.is_empty() {
-            remember(&core, &left);
+        if !left.is_empty() || !written {
+            written = remember(&core, &left);
         }
         if left.contains(&core.member_id) {
             tracing::error!("the member has been permanently removed from the cluster");
             return core.end(End::Removed);
         }
         before = ids;
-        match core.until_stop(applied.changed()).await {
-            Some(Ok(())) => {}
-            _ => return,
+        let changed = async {
+            if written {
+                return applied.changed().await.is_ok();
+            }
+            match tokio::time::timeout(REMEMBER_PAUSE, applied.changed()).await {
+                Ok(changed) => changed.is_ok(),
+                Err(_) => true,
+            }
+        };
+        if core.until_stop(changed).await != Some(true) {
+            return;
         }
     }
 }
@@ -134,12 +145,15 @@ fn note(core: &Core, membership: &StoredMembership) -> BTreeSet<u64> {
     nodes.into_iter().map(|(id, _)| id).collect()
 }
 
-fn remember(core: &Core, left: &BTreeSet<u64>) {
+/// Answers whether it is written down.
+fn remember(core: &Core, left: &BTreeSet<u64>) -> bool {
     let mut metadata = core.metadata.lock();
     metadata.removed.extend(left);
-    if let Err(error) = metadata.save(&core.config.data_dir.join("member")) {
-        tracing::error!(%error, "cannot write down which members left");
+    let saved = metadata.save(&core.config.data_dir.join("member"));
+    if let Err(error) = &saved {
+        tracing::error!(%error, "cannot write down which members left; trying again");
     }
+    saved.is_ok()
 }
 
 /// Asks the others, while no leader talks to this member, whether it was
@@ -223,15 +237,15 @@ pub(crate) async fn flush(core: Arc<Core>) {
     }
 }
 
-/// Lets another member lead where a peer that is down keeps this one's log
-/// from being purged, and the log has grown too large.
+/// Lets another member lead where a lagging peer keeps this one's log from
+/// being purged, and the log has grown too large.
 async fn free_log(core: &Arc<Core>) {
     let purged = core.raft().metrics().borrow_watched().purged.map_or(0, |at| at.index);
     let durable = core.shared.durable().0.map_or(0, |at| at.index);
     // Purging waits for a little more than what is kept in any case.
     let held = durable.saturating_sub(purged) > 2 * core.config.catchup_entries + HELD_SLACK;
     if held && core.is_leader() && core.wal.disk_bytes() > core.config.log_limit_bytes {
-        tracing::warn!(purged, durable, "a peer that is down holds the log back; another member shall lead");
+        tracing::warn!(purged, durable, "a lagging peer holds the log back; another member shall lead");
         super::start::hand_over(core).await;
     }
 }
@@ -253,6 +267,7 @@ pub(crate) async fn compact(core: Arc<Core>) {
             if more {
                 tokio::time::sleep(core.config.compaction_pause).await;
             } else {
+                corruption::note_compaction(&core).await;
                 core.shared.compaction.notified().await;
             }
         };

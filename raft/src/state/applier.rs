@@ -138,7 +138,7 @@ impl State {
             }
         }
         self.shared.set_applied(last);
-        self.shared.count_bytes(bytes);
+        self.shared.count(bytes, entries.len() as u64);
         if compacts {
             self.shared.compaction.notify_one();
         }
@@ -193,22 +193,28 @@ impl State {
     /// Writes entries; a fault of the disk makes it wait, never skip: the same
     /// entries again until they are in, or until the node stops.
     fn write(&self, entries: &[mvcc::Entry]) -> Result<Vec<EntryOutcome>> {
+        self.patiently("write the state", || self.shared.mvcc.apply(entries))
+    }
+
+    /// Repeats what a fault of the disk made fail until it succeeds, or until
+    /// the node stops. Meanwhile the state stays readable as it was.
+    pub(super) fn patiently<T>(&self, what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
         let mut pause = RETRY.0;
         loop {
-            match self.shared.mvcc.apply(entries) {
-                Ok(outcomes) => {
+            match attempt() {
+                Ok(done) => {
                     self.shared.set_stuck(false);
-                    return Ok(outcomes);
+                    return Ok(done);
                 }
                 Err(Error::Storage(why)) if !self.stop.load(Ordering::Relaxed) => {
-                    tracing::error!(error = %why, "cannot write the state; trying again");
+                    tracing::error!(error = %why, "cannot {what}; trying again");
                     self.shared.set_stuck(true);
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(RETRY.1);
                 }
                 Err(e) => {
                     // Ends the member: whoever has to repair it must know why.
-                    tracing::error!(error = %e, "cannot apply committed entries");
+                    tracing::error!(error = %e, "cannot {what}");
                     return Err(e);
                 }
             }

@@ -33,6 +33,8 @@ struct Inner {
     number: u64,
     /// Number for the next directory of any kind.
     next: u64,
+    /// A received snapshot that is in place already but not the state yet.
+    moved: Option<u64>,
     /// States replaced while readers still hold them.
     retired: Vec<(PathBuf, Weak<dyn Engine>)>,
 }
@@ -62,7 +64,7 @@ impl StateDir {
         }
         remove_others(&root, Some(number)).map_err(failed)?;
         let engine = engines(&dir)?;
-        let inner = Mutex::new(Inner { number, next: number + 1, retired: Vec::new() });
+        let inner = Mutex::new(Inner { number, next: number + 1, moved: None, retired: Vec::new() });
         Ok((Self { root, engines, inner }, engine))
     }
 
@@ -84,19 +86,19 @@ impl StateDir {
     /// and points `CURRENT` at it. `previous` is the engine it replaces.
     ///
     /// # Errors
-    /// Where it does not open; the old state then stays.
+    /// Where it does not open; the old state then stays. After a fault of the
+    /// disk the same snapshot may be adopted again: that goes on where it failed.
     pub fn adopt(&self, snapshot: &SnapshotDir, previous: Weak<dyn Engine>) -> Result<Arc<dyn Engine>> {
         let mut inner = self.inner.lock();
-        let number = inner.next;
-        inner.next += 1;
+        let number = match inner.moved {
+            Some(number) => number,
+            None => inner.move_in(&self.root, snapshot)?,
+        };
         let dir = db(&self.root, number);
-        let failed = |e: io::Error| Error::Storage(format!("{}: {e}", dir.display()));
-        sync_tree(snapshot.path()).map_err(failed)?;
-        fs::rename(snapshot.path(), &dir).map_err(failed)?;
-        snapshot.keep();
         let engine = (self.engines)(&dir)?;
         engine.flush()?;
-        write_current(&self.root, number).map_err(failed)?;
+        write_current(&self.root, number).map_err(|e| Error::Storage(format!("{}: {e}", dir.display())))?;
+        inner.moved = None;
         let old = db(&self.root, inner.number);
         inner.number = number;
         inner.retired.push((old, previous));
@@ -115,6 +117,21 @@ impl StateDir {
             }
             false
         });
+    }
+}
+
+impl Inner {
+    /// Gives a received snapshot its place; answers its number.
+    fn move_in(&mut self, root: &Path, snapshot: &SnapshotDir) -> Result<u64> {
+        let number = self.next;
+        self.next += 1;
+        let dir = db(root, number);
+        let failed = |e: io::Error| Error::Storage(format!("{}: {e}", dir.display()));
+        sync_tree(snapshot.path()).map_err(failed)?;
+        fs::rename(snapshot.path(), &dir).map_err(failed)?;
+        snapshot.keep();
+        self.moved = Some(number);
+        Ok(number)
     }
 }
 
@@ -146,11 +163,15 @@ fn write_current(root: &Path, number: u64) -> io::Result<()> {
 /// Replaces a file: all of the new bytes or all of the old ones, also after a crash.
 pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
-    let mut file = File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    drop(file);
-    fs::rename(&temporary, path)?;
+    let written = File::create(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    if let Err(error) = written.and_then(|()| fs::rename(&temporary, path)) {
+        // Half a file is of no use, and may take the last of the space.
+        let _ = fs::remove_file(&temporary);
+        return Err(error);
+    }
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),

@@ -61,9 +61,12 @@ impl StateMachine {
         self.applier
             .run(move |state| {
                 let previous = engine.lock().clone();
-                let new = dir.adopt(&snapshot, previous)?;
                 let shared = state.shared().clone();
-                shared.mvcc.install(new.clone())?;
+                // A full disk is waited for: an error would end the member, which would
+                // find the disk as full at its next start.
+                let new = state
+                    .patiently("take over a received snapshot", || dir.adopt(&snapshot, previous.clone()))?;
+                state.patiently("read a received snapshot", || shared.mvcc.install(new.clone()))?;
                 *engine.lock() = Arc::downgrade(&new);
                 let (applied, membership) = codec::decode_position(shared.mvcc.position())?;
                 if applied != meta.last_log_id {
@@ -79,6 +82,13 @@ impl StateMachine {
         (self.replaced)();
         self.dir.sweep();
         Ok(())
+    }
+
+    /// What is durable in the state, without its files.
+    fn durable(&self) -> Snapshot {
+        let (last_log_id, membership) = self.shared.durable();
+        let meta = SnapshotMeta { last_log_id, last_membership: (*membership).clone() };
+        Snapshot { meta, snapshot: self.dir.scratch("none") }
     }
 
     async fn checkpoint(&self) -> Result<Snapshot> {
@@ -137,12 +147,17 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             return Ok(None);
         }
         if self.running.load(std::sync::atomic::Ordering::Acquire) {
-            let made = patiently("make a checkpoint", || self.checkpoint()).await;
-            return made.map(Some).map_err(io_error);
+            return match self.checkpoint().await {
+                // Not waited for: no entry is applied before this returns. What
+                // comes instead cannot be sent, which the sender tries again.
+                Err(Error::Storage(why)) => {
+                    tracing::error!(error = %why, "cannot copy the state for a peer; trying again");
+                    Ok(Some(self.durable()))
+                }
+                made => made.map(Some).map_err(io_error),
+            };
         }
-        let (last_log_id, membership) = self.shared.durable();
-        let meta = SnapshotMeta { last_log_id, last_membership: (*membership).clone() };
-        Ok(Some(Snapshot { meta, snapshot: self.dir.scratch("none") }))
+        Ok(Some(self.durable()))
     }
 }
 

@@ -17,24 +17,25 @@ pub struct Shared {
     membership: watch::Sender<Arc<StoredMembership>>,
     /// What is durable in the state: the log below may go.
     durable: RwLock<(Option<LogId>, Arc<StoredMembership>)>,
-    /// Bytes of commands applied since the last flush was asked for.
-    unflushed: AtomicU64,
+    /// Bytes of commands and entries applied since the last flush was asked for.
+    unflushed: (AtomicU64, AtomicU64),
     /// Woken when a compaction was applied.
     pub compaction: Notify,
     /// Woken when enough was applied to be worth a flush.
     pub flush: Notify,
-    flush_bytes: u64,
+    flush_at: (u64, u64),
     /// The engine cannot write, as on a full disk; the applier tries again.
     stuck: AtomicBool,
 }
 
 impl Shared {
-    /// Starts at a position read from the state.
+    /// Starts at a position read from the state. `flush_at`: bytes of commands,
+    /// and entries (0 for any number), after which a flush is asked for.
     pub fn new(
         mvcc: Arc<Mvcc>,
         applied: Option<LogId>,
         membership: StoredMembership,
-        flush_bytes: u64,
+        flush_at: (u64, u64),
     ) -> Self {
         let membership = Arc::new(membership);
         Self {
@@ -42,10 +43,10 @@ impl Shared {
             applied: watch::Sender::new(applied),
             membership: watch::Sender::new(membership.clone()),
             durable: RwLock::new((applied, membership)),
-            unflushed: AtomicU64::new(0),
+            unflushed: Default::default(),
             compaction: Notify::new(),
             flush: Notify::new(),
-            flush_bytes,
+            flush_at,
             stuck: AtomicBool::new(false),
         }
     }
@@ -116,11 +117,14 @@ impl Shared {
         self.applied.send_replace(Some(at));
     }
 
-    /// Counts applied bytes; asks for a flush each time enough came together.
-    pub(super) fn count_bytes(&self, bytes: u64) {
-        let before = self.unflushed.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes >= self.flush_bytes {
-            self.unflushed.store(0, Ordering::Relaxed);
+    /// Counts what was applied; asks for a flush each time enough came together.
+    pub(super) fn count(&self, bytes: u64, entries: u64) {
+        let bytes = self.unflushed.0.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let entries = self.unflushed.1.fetch_add(entries, Ordering::Relaxed) + entries;
+        let (most_bytes, most_entries) = self.flush_at;
+        if bytes >= most_bytes || (most_entries > 0 && entries >= most_entries) {
+            self.unflushed.0.store(0, Ordering::Relaxed);
+            self.unflushed.1.store(0, Ordering::Relaxed);
             self.flush.notify_one();
         }
     }

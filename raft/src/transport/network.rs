@@ -81,7 +81,7 @@ impl PeerNetwork {
                 RPCError::Timeout(Timeout { action, id, target, timeout })
             }
             // A refusal does not go away by asking again at once.
-            Code::Unavailable => unreachable_peer(status),
+            Code::Unavailable | Code::ResourceExhausted => unreachable_peer(status),
             _ if RefusalKind::of(status).is_some() => unreachable_peer(status),
             _ => RPCError::Network(NetworkError::from_string(describe(status))),
         }

@@ -26,6 +26,7 @@ use crate::codec::{decode_snapshot_meta, decode_vote, encode_vote};
 use crate::pb::skiff::raft::v1::request::Ask;
 use crate::pb::skiff::raft::v1::{Reply, Request as NodeRequest};
 use crate::peer::PeerHandler;
+use crate::wal::{Health, health_of};
 
 /// Flow-control window a listener should give each HTTP/2 stream, in bytes, so
 /// that a leader need not wait for a round trip between two messages.
@@ -232,11 +233,14 @@ impl Service {
         let position = header.position.ok_or_else(|| malformed("a snapshot without a position"))?;
         let meta = decode_snapshot_meta(position.encode_to_vec().into())
             .map_err(|error| malformed(&error.to_string()))?;
-        let dir = self
-            .handler
-            .new_snapshot_dir()
-            .map_err(|error| Status::unavailable(format!("cannot receive a snapshot: {error}")))?;
-        let dir = receive(dir, header.files, parts, idle).await.map_err(receive_status)?;
+        let bytes = header.files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
+        let dir =
+            self.handler.new_snapshot_dir(bytes).map_err(|error| disk_status(&error, error.to_string()))?;
+        let received = receive(dir, header.files, parts, idle).await;
+        if let Err(error @ ReceiveError::Io(_)) = &received {
+            self.handler.snapshot_failed(&error.to_string());
+        }
+        let dir = received.map_err(receive_status)?;
         let response = self.handler.install_snapshot(vote, meta, dir).await.map_err(stopped)?;
         Ok(pb::SnapshotReply { vote: Some(encode_vote(&response.vote)) })
     }
@@ -246,7 +250,15 @@ fn receive_status(error: ReceiveError) -> Status {
     let text = error.to_string();
     match error {
         ReceiveError::Damaged(_) => Status::data_loss(text),
-        ReceiveError::Io(_) => Status::unavailable(text),
+        ReceiveError::Io(error) => disk_status(&error, text),
         ReceiveError::Interrupted(_) => Status::aborted(text),
+    }
+}
+
+/// A full disk is told apart from a member that is not there.
+fn disk_status(error: &std::io::Error, text: String) -> Status {
+    match health_of(error) {
+        Health::DiskFull => Status::resource_exhausted(text),
+        _ => Status::unavailable(text),
     }
 }

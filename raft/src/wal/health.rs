@@ -54,7 +54,7 @@ impl HealthBoard {
 }
 
 /// The health an error stands for.
-pub(super) fn health_of(error: &io::Error) -> Health {
+pub(crate) fn health_of(error: &io::Error) -> Health {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Health::DiskFull,
         _ => Health::Failing,

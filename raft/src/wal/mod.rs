@@ -115,6 +115,7 @@ pub use error::Error;
 pub use format::{LogEntry, LogId};
 pub use handle::Wal;
 pub use health::Health;
+pub(crate) use health::health_of;
 pub use options::WalOptions;
 pub use reader::ReadPlan;
 pub use shared::Done;

@@ -94,7 +94,6 @@ async fn a_member_that_missed_the_log_gets_a_snapshot() {
     let leader = cluster.leader().await;
     let late = (leader + 1) % 3;
     cluster.crash(late).await;
-    // The member that is down holds the leader's log back until another leads.
     let mut count = 0;
     for i in 0..1000 {
         put(cluster.node(leader), &format!("k{i}"), "some value that takes some space").await.unwrap();
@@ -112,5 +111,60 @@ async fn a_member_that_missed_the_log_gets_a_snapshot() {
     cluster.crash(late).await;
     cluster.boot(late).await;
     assert!(get(cluster.node(late), "k0", false).await.unwrap().is_some());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_within_the_entries_kept_gets_no_snapshot() {
+    let mut cluster = Cluster::start_tuned(3, |config| {
+        config.flush_entries = 50;
+        config.catchup_entries = 2000;
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let (late, next) = ((leader + 1) % 3, (leader + 2) % 3);
+    cluster.stop(late).await;
+    for i in 0..600 {
+        put(cluster.node(leader), &format!("k{i}"), "v").await.unwrap();
+    }
+    // A follower cuts its log whoever lags; then it leads.
+    let id = cluster.node(next).id();
+    cluster.node(leader).move_leader(id).await.unwrap();
+    cluster.boot(late).await;
+    let revision = cluster.node(leader).status().revision;
+    until("the member to catch up", || cluster.node(late).status().revision >= revision).await;
+    assert_eq!(cluster.wires.snapshots(), 0);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_learner_does_not_hold_back_the_log_of_a_sole_voter() {
+    let mut cluster = Cluster::start_tuned(1, |config| {
+        config.flush_bytes = 1 << 20;
+        config.catchup_entries = 5;
+        config.log_limit_bytes = 8 << 20;
+    })
+    .await;
+    cluster.published().await;
+    let url = cluster.next_url();
+    cluster.node(0).add(vec![url], true).await.unwrap();
+    let learner = cluster.join().await;
+    put(cluster.node(0), "k", "v").await.unwrap();
+    until("the learner to have it", || cluster.node(learner).status().revision >= 2).await;
+    cluster.crash(learner).await;
+    let value = "x".repeat(50_000);
+    let mut most = 0;
+    // 100 MB in all.
+    for i in 0..2000 {
+        put(cluster.node(0), &format!("k{}", i % 10), &value).await.unwrap();
+        most = most.max(cluster.disk(0).used());
+    }
+    // Segments are of 4 MiB: the limit, what comes before the next look, and those kept ready.
+    assert!(most < 48 << 20, "the log took {most} bytes");
+    until("the log to be cut", || cluster.disk(0).used() < 28 << 20).await;
+    cluster.boot(learner).await;
+    let revision = cluster.node(0).status().revision;
+    until("the learner to catch up", || cluster.node(learner).status().revision >= revision).await;
+    assert!(cluster.wires.snapshots() > 0);
     cluster.end().await;
 }

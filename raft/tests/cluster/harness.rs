@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use skiff_raft::{Node, NodeConfig, Parts};
 use skiff_store::engine::Engine;
 use skiff_store::engine::mem::MemEngine;
 use skiff_store::pb::etcdserverpb as pb;
-use skiff_store::{Cluster as _, Result, Store, StoreExt};
+use skiff_store::{Cluster as _, Error, Result, Store, StoreExt};
 
 use crate::net::{Endpoint, Wires};
 
@@ -32,7 +33,19 @@ pub(crate) struct Member {
     _dir: tempfile::TempDir,
     disk: Option<SimDisk>,
     engines: Engines,
-    config: NodeConfig,
+    /// Its disk has no room for another database.
+    full: Arc<AtomicBool>,
+    pub(crate) config: NodeConfig,
+}
+
+impl Member {
+    /// Takes the disks from what runs on them; a later start finds what was durable.
+    fn lose_power(&mut self) {
+        self.disk = Some(self.disk.as_ref().expect("a disk").crash());
+        let crashed: HashMap<_, _> =
+            self.engines.lock().iter().map(|(dir, e)| (dir.clone(), Arc::new(e.crashed()))).collect();
+        self.engines = Arc::new(Mutex::new(crashed));
+    }
 }
 
 /// Members and the wires between them.
@@ -95,6 +108,7 @@ impl Cluster {
             _dir: dir,
             disk: Some(SimDisk::new(index as u64)),
             engines: Engines::default(),
+            full: Arc::default(),
             config,
         };
         self.members.push(member);
@@ -120,11 +134,40 @@ impl Cluster {
         self.members[index].node = Some(node);
     }
 
+    /// Starts a member whose disk is about to lose power, and lets it lose it.
+    pub(crate) async fn fail_boot(&mut self, index: usize) {
+        let disk = self.disk(index).clone();
+        let mut starting = Box::pin(self.booting(index));
+        let dark = until("the power to go, or a start", || !disk.has_power());
+        match futures::future::select(&mut starting, Box::pin(dark)).await {
+            futures::future::Either::Left((Ok(node), _)) => {
+                drop(starting);
+                self.members[index].node = Some(node);
+                self.crash(index).await;
+            }
+            _ => {
+                self.members[index].lose_power();
+                drop(starting);
+            }
+        }
+    }
+
+    /// The disk of a member's log.
+    pub(crate) fn disk(&self, index: usize) -> &SimDisk {
+        self.members[index].disk.as_ref().expect("a disk")
+    }
+
     pub(crate) async fn try_boot(&mut self, index: usize) -> Result<Arc<Node>> {
-        let member = &mut self.members[index];
+        let node = within("start", self.booting(index)).await?;
+        self.wires.plug(&node);
+        Ok(node)
+    }
+
+    fn booting(&self, index: usize) -> impl Future<Output = Result<Arc<Node>>> + use<> {
+        let member = &self.members[index];
         let disk = member.disk.clone().expect("a disk");
         let parts = Parts {
-            engines: factory(member.engines.clone()),
+            engines: factory(member.engines.clone(), member.full.clone()),
             disk: Arc::new(disk),
             clock: Arc::new(SystemClock),
         };
@@ -133,9 +176,7 @@ impl Cluster {
             let end = Endpoint { wires: wires.clone(), own };
             (end.clone(), Arc::new(end) as Arc<dyn PeerClient>)
         };
-        let node = within("start", Node::start(member.config.clone(), parts, connect)).await?;
-        self.wires.plug(&node);
-        Ok(node)
+        Node::start(member.config.clone(), parts, connect)
     }
 
     /// Stops a member in order.
@@ -150,13 +191,14 @@ impl Cluster {
         let member = &mut self.members[index];
         let node = member.node.take().expect("running");
         self.wires.unplug(node.id());
-        // Taken before anything is stopped in order.
-        let disk = member.disk.as_ref().expect("a disk").crash();
-        let crashed: HashMap<_, _> =
-            member.engines.lock().iter().map(|(dir, e)| (dir.clone(), Arc::new(e.crashed()))).collect();
+        // Before anything is stopped in order.
+        member.lose_power();
         within("stop after a crash", node.stop()).await;
-        member.disk = Some(disk);
-        member.engines = Arc::new(Mutex::new(crashed));
+    }
+
+    /// Fills, or empties, the disk of a member's databases.
+    pub(crate) fn set_full(&self, index: usize, full: bool) {
+        self.members[index].full.store(full, Ordering::Relaxed);
     }
 
     /// Takes everything from the disks of a stopped member.
@@ -224,11 +266,14 @@ impl Cluster {
     }
 }
 
-fn factory(engines: Engines) -> EngineFactory {
+fn factory(engines: Engines, full: Arc<AtomicBool>) -> EngineFactory {
     Arc::new(move |dir: &Path| {
         let mut engines = engines.lock();
         if let Some(engine) = engines.get(dir) {
             return Ok(engine.clone() as Arc<dyn Engine>);
+        }
+        if full.load(Ordering::Relaxed) {
+            return Err(Error::Storage("No space left on device (simulated)".into()));
         }
         let has_files = std::fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some());
         let engine = if has_files { MemEngine::open_checkpoint(dir)? } else { MemEngine::new() };

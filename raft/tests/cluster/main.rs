@@ -4,7 +4,10 @@ mod harness;
 mod net;
 
 mod conformance;
+mod corruption;
 mod failover;
+mod force;
+mod full_disk;
 mod leases;
 mod members;
 mod single;

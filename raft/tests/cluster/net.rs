@@ -140,6 +140,20 @@ impl Link {
     }
 }
 
+fn unreachable(error: &dyn std::fmt::Display) -> StreamingError<TypeConfig> {
+    StreamingError::Unreachable(Unreachable::new(&AnyError::error(error)))
+}
+
+/// Copies a snapshot to the member that receives it.
+fn copy(from: &std::path::Path, to: &Node) -> std::io::Result<SnapshotDir> {
+    let files = std::fs::read_dir(from)?.collect::<std::io::Result<Vec<_>>>()?;
+    let dir = to.new_snapshot_dir(0)?;
+    for file in files {
+        std::fs::copy(file.path(), dir.path().join(file.file_name()))?;
+    }
+    Ok(dir)
+}
+
 fn failed(error: impl std::fmt::Display) -> RPCError<TypeConfig> {
     RPCError::Unreachable(Unreachable::new(&AnyError::error(error)))
 }
@@ -184,17 +198,11 @@ impl RaftNetworkV2<TypeConfig> for Link {
         self.end.wires.inner.lock().snapshots += 1;
         let answer = self
             .send(|to| async move {
-                let dir = to.new_snapshot_dir().expect("nobody else sends");
-                for file in std::fs::read_dir(snapshot.snapshot.path()).expect("snapshot is there") {
-                    let file = file.expect("file is there");
-                    std::fs::copy(file.path(), dir.path().join(file.file_name())).expect("file is copied");
-                }
-                to.install_snapshot(vote, snapshot.meta, dir).await
+                let dir = copy(snapshot.snapshot.path(), &to).map_err(|e| unreachable(&e))?;
+                to.install_snapshot(vote, snapshot.meta, dir).await.map_err(|e| unreachable(&e))
             })
             .await;
-        let unreachable =
-            |e: &dyn std::fmt::Display| StreamingError::Unreachable(Unreachable::new(&AnyError::error(e)));
-        answer.map_err(|e| unreachable(&e))?.map_err(|e| unreachable(&e))
+        answer.map_err(|e| unreachable(&e))?
     }
 
     async fn transfer_leader(

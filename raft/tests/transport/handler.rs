@@ -178,7 +178,7 @@ impl PeerHandler for Handler {
         }
     }
 
-    fn new_snapshot_dir(&self) -> std::io::Result<SnapshotDir> {
+    fn new_snapshot_dir(&self, _bytes: u64) -> std::io::Result<SnapshotDir> {
         let number = self.dirs.fetch_add(1, Ordering::Relaxed);
         Ok(SnapshotDir::new(self.dir.path().join(format!("receive-{number}"))))
     }

@@ -47,8 +47,12 @@ pub(crate) fn save(
     let mark = mark(snapshot, revision)?;
     let temporary = path.with_extension("tmp");
     let failed = |e: io::Error| Error::Storage(format!("write {}: {e}", temporary.display()));
-    write_file(&temporary, index, revision, mark).map_err(failed)?;
-    std::fs::rename(&temporary, path).map_err(failed)?;
+    let written = write_file(&temporary, index, revision, mark);
+    if let Err(error) = written.and_then(|()| std::fs::rename(&temporary, path)) {
+        // Half a file is of no use, and may take the last of the space.
+        let _ = std::fs::remove_file(&temporary);
+        return Err(failed(error));
+    }
     if let Some(dir) = path.parent() {
         File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
     }

@@ -217,6 +217,7 @@ impl Client {
         defragment: "Maintenance/Defragment", DefragmentRequest => DefragmentResponse;
         hash: "Maintenance/Hash", HashRequest => HashResponse;
         hash_kv: "Maintenance/HashKV", HashKvRequest => HashKvResponse;
+        downgrade: "Maintenance/Downgrade", DowngradeRequest => DowngradeResponse;
         move_leader: "Maintenance/MoveLeader", MoveLeaderRequest => MoveLeaderResponse;
         auth_enable: "Auth/AuthEnable", AuthEnableRequest => AuthEnableResponse;
         auth_disable: "Auth/AuthDisable", AuthDisableRequest => AuthDisableResponse;

@@ -115,6 +115,11 @@ impl SimDisk {
         }
     }
 
+    /// False once the power of [`Fault::LosePowerAfter`] is gone.
+    pub fn has_power(&self) -> bool {
+        self.inner.lock().power != Some(0)
+    }
+
     /// Disarms all faults.
     pub fn clear_faults(&self) {
         let mut inner = self.inner.lock();
