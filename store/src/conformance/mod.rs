@@ -13,6 +13,7 @@
 //! too many operations, duplicate keys), auth, and crashes.
 
 mod cases;
+pub mod fuzz;
 pub mod history;
 pub mod kv;
 pub mod lease;

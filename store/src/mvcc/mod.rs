@@ -16,15 +16,18 @@
 //! Not here: validation that needs no state (the API layer does it), auth, and
 //! time: whoever drives the state machine keeps the leases' clock.
 
+mod audit;
 mod compaction;
 pub mod compare;
 mod evaluate;
+mod export;
 mod hash;
 mod history;
 mod index_file;
 mod keys;
 mod range;
 mod read;
+mod rebase;
 mod state;
 mod view;
 
@@ -49,8 +52,11 @@ use crate::pb::etcdserverpb as pb;
 use crate::pb::skiff::v1::{Command, StoredLease};
 use crate::watch::{Hub, PublishedEvent, WatchSpec, Watcher};
 
+pub use audit::{Audit, IndexFile, audit};
 pub use evaluate::MAX_LEASE_TTL;
+pub use export::{Export, Version};
 pub use range::KeyRange;
+pub use rebase::{Rebase, rebase};
 
 /// Version of the stored format. A store of a higher one is refused.
 pub const FORMAT: u32 = 1;
@@ -437,6 +443,19 @@ fn load(engine: &dyn Engine, config: &MvccConfig) -> Result<(View, Compaction)> 
 }
 
 fn check_format(engine: &dyn Engine) -> Result<()> {
+    if stored_format(engine)?.is_none() {
+        let mut batch = Batch::default();
+        batch.put(Cf::Meta, FORMAT_ROW, FORMAT.to_be_bytes().to_vec());
+        engine.write(batch)?;
+    }
+    Ok(())
+}
+
+/// The format the store was written in; `None` in an empty one.
+///
+/// # Errors
+/// Where this version does not know it.
+pub fn stored_format(engine: &dyn Engine) -> Result<Option<u32>> {
     match engine.snapshot().get(Cf::Meta, FORMAT_ROW)? {
         Some(bytes) => {
             let format = <[u8; 4]>::try_from(&bytes[..])
@@ -448,13 +467,9 @@ fn check_format(engine: &dyn Engine) -> Result<()> {
                      format {FORMAT}: start the newer binary, or restore a snapshot"
                 )));
             }
-            Ok(())
+            Ok(Some(format))
         }
-        None => {
-            let mut batch = Batch::default();
-            batch.put(Cf::Meta, FORMAT_ROW, FORMAT.to_be_bytes().to_vec());
-            engine.write(batch)
-        }
+        None => Ok(None),
     }
 }
 
