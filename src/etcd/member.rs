@@ -110,7 +110,8 @@ pub(super) fn api_config(config: &Config) -> ApiConfig {
     }
 }
 
-fn node_config(config: &Config) -> NodeConfig {
+/// The node's settings.
+pub(crate) fn node_config(config: &Config) -> NodeConfig {
     let urls = |urls: &[Endpoint]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
     NodeConfig {
         name: config.name.clone(),
