@@ -7,6 +7,7 @@
 
 mod common;
 mod etcdctl;
+mod fuzz;
 mod http;
 mod kv;
 mod lease;
