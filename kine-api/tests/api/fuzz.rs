@@ -112,7 +112,8 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         3 => shaped(),
         2 => (any::<prop::sample::Index>(), any::<u64>()).prop_map(|(at, seed)| {
             let samples = samples();
-            mutated(at.get(&samples[..]), seed)
+            let sample: &Vec<u8> = at.get(&samples);
+            mutated(sample, seed)
         }),
         1 => prop::collection::vec(any::<u8>(), 0..60),
     ]
