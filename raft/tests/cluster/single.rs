@@ -71,7 +71,7 @@ async fn a_peers_unknown_command_stays_out_of_the_log() {
     put(node, "a", "1").await.unwrap();
     let batch = CommandBatch { commands: vec![Command::default()] };
     let reply = node.call(Request { ask: Some(Ask::Write(batch)) }).await;
-    let Some(Answer::Write(replies)) = reply.answer else { panic!("{reply:?}") };
+    let Some(Answer::Write(replies)) = &reply.answer else { panic!("{reply:?}") };
     let refused = replies.replies[0].reply.as_ref();
     assert!(
         matches!(refused, Some(write_reply::Reply::Error(error)) if error.text.contains("does not know"))
