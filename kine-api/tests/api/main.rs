@@ -7,7 +7,6 @@
 
 mod common;
 mod etcdctl;
-mod fuzz;
 mod http;
 mod kv;
 mod lease;
