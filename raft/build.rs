@@ -5,7 +5,7 @@ use std::path::PathBuf;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let own = PathBuf::from("proto");
     let store = PathBuf::from("../store/proto");
-    let files = [own.join("skiff/raft/v1/log.proto"), own.join("skiff/raft/v1/node.proto")];
+    let files = ["log", "node", "dump"].map(|name| own.join(format!("skiff/raft/v1/{name}.proto")));
     let descriptors = protox::compile(files, [own, store])?;
     prost_build::Config::new()
         .bytes(["."])

@@ -1,7 +1,8 @@
 //! The `skiff` binary.
 //!
 //! `skiff etcd` runs a member of an etcd-compatible store. Called by the name
-//! `etcd` it is that command.
+//! `etcd` it is that command. `skiff etcd util` works on the files of a member
+//! that does not run; called by the name `etcdutl` it is that command.
 
 mod cli;
 mod compactor;
@@ -12,6 +13,7 @@ mod process;
 mod process_metrics;
 mod serve;
 mod tls;
+mod util;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,8 +27,10 @@ fn main() -> ExitCode {
     // Arguments that are no text cannot be any flag of ours.
     let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let program = arguments.next().unwrap_or_default();
-    if Path::new(&program).file_name().is_some_and(|name| name == "etcd") {
-        return etcd::main(arguments);
+    match Path::new(&program).file_name().and_then(|name| name.to_str()) {
+        Some("etcd") => return etcd::main(arguments),
+        Some("etcdutl") => return util::main(arguments),
+        _ => {}
     }
     match arguments.next().as_deref() {
         Some("etcd") => etcd::main(arguments),

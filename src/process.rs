@@ -84,6 +84,29 @@ pub(crate) fn lock_dir(what: &str, dir: &Path) -> Result<DirLock, String> {
     Ok(DirLock { _file: file })
 }
 
+/// Locks a data directory for those who only read it: none may run in it, but
+/// several may read. Changes nothing; without a `LOCK` file, as in a copy of a
+/// data directory, there is nothing to lock.
+///
+/// # Errors
+/// A sentence with the path and what to do: a process has it, or it cannot be
+/// opened.
+pub(crate) fn lock_for_reading(dir: &Path) -> Result<Option<DataDirLock>, String> {
+    let path = dir.join("LOCK");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(format!("cannot open {}: {e}", path.display())),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(Some(DataDirLock { _file: file })),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(format!("the data directory {} is in use by another process{}", dir.display(), owner(&path)))
+        }
+        Err(e) => Err(format!("cannot lock {}: {e}", path.display())),
+    }
+}
+
 fn owner(path: &Path) -> String {
     match fs::read_to_string(path) {
         Ok(text) if text.trim().parse::<u32>().is_ok() => format!(" (process {})", text.trim()),

@@ -8,6 +8,7 @@
 //! * [`peer`]: what members ask of each other, and who answers.
 //! * [`transport`]: members talk to each other over gRPC.
 //! * [`wal`], [`log_store`]: the log on disk.
+//! * [`offline`]: a member that does not run: looked at, and made from a snapshot.
 //! * [`disk`], [`clock`]: the outside world, behind seams.
 
 pub mod clock;
@@ -19,6 +20,7 @@ pub mod log_store;
 pub mod metadata;
 pub mod metrics;
 pub mod node;
+pub mod offline;
 pub mod peer;
 pub mod responder;
 pub mod snapshot;

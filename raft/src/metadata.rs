@@ -39,8 +39,9 @@ impl Metadata {
     /// where a newer version wrote it.
     pub fn load(member_dir: &Path) -> Result<Option<Self>> {
         let path = place(member_dir);
-        match fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text, &path).map(Some),
+        match fs::read(&path) {
+            // Bytes that are no text fail the checksum.
+            Ok(bytes) => Self::parse(&String::from_utf8_lossy(&bytes), &path).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::Storage(format!("{}: {e}", path.display()))),
         }

@@ -1,6 +1,9 @@
 //! The config file: YAML with the flags' names as keys, and etcd's two
 //! sections for TLS.
 
+use std::io::Read;
+
+use yaml_rust2::scanner::{Scanner, TokenType};
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::flag::{Flag, Kind};
@@ -8,12 +11,24 @@ use super::table::{FLAGS, find};
 
 /// Largest file that is read as YAML, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 20;
+/// Deepest nesting; settings need three levels.
+const MAX_DEPTH: usize = 16;
+
+/// The text of a file, which may be anything, a device without end too.
+pub(crate) fn read(path: &str) -> Result<String, String> {
+    let failed = |e: std::io::Error| format!("cannot read: {e}");
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut text = String::new();
+    file.take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+    Ok(text)
+}
 
 /// The file's entries: key (`section.key` inside a section) and value as text.
 pub(crate) fn entries(text: &str) -> Result<Vec<(String, String)>, String> {
     if text.len() > MAX_FILE_BYTES {
         return Err(format!("larger than {MAX_FILE_BYTES} bytes"));
     }
+    check_shape(text)?;
     let documents = YamlLoader::load_from_str(text).map_err(|e| format!("not YAML: {e}"))?;
     let Some(root) = documents.into_iter().next() else { return Ok(Vec::new()) };
     let mut entries = Vec::new();
@@ -36,6 +51,29 @@ pub(crate) fn entries(text: &str) -> Result<Vec<(String, String)>, String> {
         _ => return Err("not a map of settings".to_owned()),
     }
     Ok(entries)
+}
+
+/// Refuses what would make the loader take the stack (deep nesting, which it
+/// follows by calling itself) or the memory (aliases, which it copies).
+fn check_shape(text: &str) -> Result<(), String> {
+    let mut depth = 0_usize;
+    for token in Scanner::new(text.chars()) {
+        match token.1 {
+            TokenType::Alias(_) => return Err("aliases (*name) are not taken".to_owned()),
+            TokenType::BlockSequenceStart
+            | TokenType::BlockMappingStart
+            | TokenType::FlowSequenceStart
+            | TokenType::FlowMappingStart => depth += 1,
+            TokenType::BlockEnd | TokenType::FlowSequenceEnd | TokenType::FlowMappingEnd => {
+                depth = depth.saturating_sub(1);
+            }
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+        }
+    }
+    Ok(())
 }
 
 fn push(entries: &mut Vec<(String, String)>, key: String, value: &Yaml) -> Result<(), String> {
@@ -73,3 +111,7 @@ pub(crate) fn normalize(flag: &Flag, text: String) -> String {
         _ => text,
     }
 }
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

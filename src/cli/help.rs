@@ -10,13 +10,15 @@ Skiff: a lightweight Kubernetes in one binary. Today: its store, a drop-in etcd.
 Usage:
   skiff etcd [flags]     Run a member of an etcd-compatible store.
   skiff etcd --help      All its flags.
+  skiff etcd util        Tools for the files of a member that does not run.
   skiff --version        The versions.
 
 Start a member and talk to it:
   skiff etcd --data-dir /tmp/m1
   etcdctl put greeting hello
 
-Called by the name `etcd` (a link), skiff behaves as `skiff etcd`.
+Called by the name `etcd` (a link), skiff behaves as `skiff etcd`; by the name
+`etcdutl`, as `skiff etcd util`.
 ";
 
 /// The help of `skiff etcd`.
@@ -29,6 +31,7 @@ Usage:
   skiff etcd [flags]                       Start a member.
   skiff etcd --config-file /etc/etcd.yaml  Start it with a file's settings alone.
   skiff etcd --version                     Show the version.
+  skiff etcd util --help                   Tools for the files of a stopped member.
 
 A flag is written --flag=value or --flag value. Each is also an environment
 variable (--data-dir is ETCD_DATA_DIR; a flag wins) and a key of the file.

@@ -120,7 +120,7 @@ impl Settings {
     /// The file rules alone, as with etcd; what else was given is named.
     fn from_file(path: &str, given: Settings) -> Result<Settings, UsageError> {
         let problem = |problem| UsageError::File { path: path.to_owned(), problem };
-        let text = std::fs::read_to_string(path).map_err(|e| problem(format!("cannot read: {e}")))?;
+        let text = file::read(path).map_err(problem)?;
         let mut settings = Settings::default();
         for name in given.values.keys().filter(|name| **name != "config-file") {
             settings

@@ -115,7 +115,8 @@ pub(super) fn api_config(config: &Config, tokens: TokenKind) -> ApiConfig {
     }
 }
 
-fn node_config(config: &Config) -> NodeConfig {
+/// The node's settings.
+pub(crate) fn node_config(config: &Config) -> NodeConfig {
     let urls = |urls: &[Endpoint]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
     NodeConfig {
         name: config.name.clone(),

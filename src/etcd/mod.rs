@@ -5,9 +5,11 @@ mod member;
 
 use std::process::ExitCode;
 
+pub(crate) use member::node_config;
+
 use crate::cli::{Request, Settings, help};
 use crate::config::Config;
-use crate::{USAGE, logging, process_metrics};
+use crate::{USAGE, logging, process_metrics, util};
 
 /// Threads for requests, replication and their timers. The log's writer, the
 /// applier and RocksDB have their own. More than the cores only costs switches.
@@ -27,6 +29,10 @@ pub(crate) fn version() -> String {
 
 /// Runs the command with these arguments.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let mut arguments = arguments.peekable();
+    if arguments.next_if(|word| word == "util").is_some() {
+        return util::main(arguments);
+    }
     // Variables that are no text cannot be settings of ours.
     let environment =
         std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));

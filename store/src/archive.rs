@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 pub use pack::pack;
-pub use unpack::unpack;
+pub use unpack::{Checksum, unpack, unpack_with};
 
 /// Version of the format. An archive of a higher one is refused.
 pub const FORMAT: u32 = 1;
@@ -183,5 +183,70 @@ mod tests {
     fn a_newer_format_is_refused_by_name() {
         let error = Manifest::decode(b"format 2\nrevision 1\n").unwrap_err().to_string();
         assert!(error.contains("format 2 by a newer skiff"), "{error}");
+    }
+
+    /// An archive whose checksum fits, of any headers and contents.
+    fn sealed(parts: &[Vec<u8>]) -> Vec<u8> {
+        use sha2::{Digest, Sha256};
+        let manifest = Manifest { revision: 7 }.encode().into_bytes();
+        let first = tar::Entry { name: MANIFEST.to_owned(), size: manifest.len() as u64 };
+        let mut bytes = first.encode().unwrap().to_vec();
+        bytes.extend(manifest);
+        bytes.resize(1024, 0);
+        parts.iter().for_each(|part| bytes.extend(part));
+        bytes.resize(bytes.len() + 1024, 0);
+        let sum = Sha256::digest(&bytes);
+        bytes.extend(sum);
+        bytes
+    }
+
+    fn header(name: &str, size: u64) -> Vec<u8> {
+        let mut block = tar::Entry { name: "x".to_owned(), size }.encode().unwrap();
+        block[..100].fill(0);
+        block[..name.len()].copy_from_slice(name.as_bytes());
+        block[148..156].fill(b' ');
+        let sum: u64 = block.iter().map(|byte| u64::from(*byte)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        block.to_vec()
+    }
+
+    #[test]
+    fn whoever_made_it_nothing_is_written_elsewhere() {
+        for name in ["../outside", "/tmp/outside", "a/b", "..", ".", ".hidden", "a\\b"] {
+            let error = unpacked(&sealed(&[header(name, 0)])).unwrap_err();
+            assert!(matches!(error, Error::Corruption(_)), "{name}: {error}");
+        }
+        assert_eq!(unpacked(&sealed(&[header("plain", 0)])).unwrap().1.len(), 1);
+    }
+
+    #[test]
+    fn a_name_may_come_once() {
+        assert!(unpacked(&sealed(&[header("twice", 0), header("twice", 0)])).is_err());
+    }
+
+    #[test]
+    fn a_declared_size_is_not_believed() {
+        for size in [1 << 30, u64::MAX, u64::MAX - 511, 1 << 63] {
+            let error = unpacked(&sealed(&[header("large", size)])).unwrap_err();
+            assert!(matches!(&error, Error::Corruption(text) if text.contains("cut off")), "{size}: {error}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+        #[test]
+        fn strange_archives_never_panic(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 512), 0..4),
+            names in prop::collection::vec(("[ -~]{0,20}", any::<u64>()), 0..3),
+            seed in prop::option::of(any::<u64>()),
+        ) {
+            let mut blocks: Vec<Vec<u8>> = names.iter().map(|(name, size)| header(name, *size)).collect();
+            blocks.extend(parts);
+            let bytes = sealed(&blocks);
+            let bytes = seed.map_or(bytes.clone(), |seed| crate::conformance::fuzz::mutated(&bytes, seed));
+            let _ = unpacked(&bytes);
+            let root = tempfile::tempdir().unwrap();
+            let _ = unpack_with(&bytes[..], &root.path().join("x"), Checksum::Ignore);
+        }
     }
 }

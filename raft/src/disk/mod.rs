@@ -21,6 +21,7 @@
 //!
 //! The calls block and belong on a dedicated thread, never on an async worker.
 
+mod read_only;
 mod real;
 mod sim;
 
@@ -28,6 +29,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+pub use read_only::ReadOnlyDisk;
 pub use real::RealDisk;
 pub use sim::{Fault, SimDisk};
 

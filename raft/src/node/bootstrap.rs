@@ -19,10 +19,10 @@ use crate::types::MemberNode;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Who this member is, and what to do to start.
-pub(super) struct Bootstrap {
-    pub(super) metadata: Metadata,
+pub(crate) struct Bootstrap {
+    pub(crate) metadata: Metadata,
     /// The members to initialize the log with; none if it has one, or gets it.
-    pub(super) initial: Option<BTreeMap<u64, MemberNode>>,
+    pub(crate) initial: Option<BTreeMap<u64, MemberNode>>,
 }
 
 /// Finds out who this member is, and writes it down.
@@ -79,7 +79,8 @@ fn new_members(config: &NodeConfig) -> Result<BTreeMap<u64, MemberNode>> {
         .collect())
 }
 
-fn new(config: &NodeConfig) -> Result<Bootstrap> {
+/// A member of a new cluster, by its settings alone.
+pub(crate) fn new(config: &NodeConfig) -> Result<Bootstrap> {
     let members = new_members(config)?;
     let own = config.initial_cluster.iter().find(|(name, _)| *name == config.name);
     let Some((_, urls)) = own else {
@@ -171,7 +172,7 @@ fn sorted(urls: &[String]) -> Vec<String> {
 }
 
 /// Creates a directory only its owner can read: it holds every secret.
-fn create_private(dir: &std::path::Path) -> std::io::Result<()> {
+pub(crate) fn create_private(dir: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }

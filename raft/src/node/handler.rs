@@ -11,7 +11,7 @@ use openraft::raft::{
     VoteResponse,
 };
 use skiff_store::error::{Error, NodeError, Result};
-use skiff_store::pb::skiff::v1::CommandBatch;
+use skiff_store::pb::skiff::v1::{Command, CommandBatch};
 
 use super::core::Core;
 use super::{Node, corruption, leases, membership, quota, wire};
@@ -173,11 +173,15 @@ fn leads(core: &Core) -> Result<()> {
 
 /// Proposes a follower's batch. Each command has its own outcome: one that
 /// certainly did not happen is answered [`NodeError::NotLeader`], which the
-/// follower tries again elsewhere.
+/// follower tries again elsewhere. A command that this version does not know
+/// must not get into the log: no member of this version could go on behind it.
 async fn write(core: &Arc<Core>, batch: CommandBatch) -> Result<pb::WriteReplies> {
     leads(core)?;
-    let waits: Vec<_> =
-        batch.commands.into_iter().map(|command| core.proposer.submit(command, true)).collect();
+    let submit = |command: Command| match command.op {
+        Some(_) => core.proposer.submit(command, true),
+        None => Err(Error::Other("a command this version does not know".into())),
+    };
+    let waits: Vec<_> = batch.commands.into_iter().map(submit).collect();
     let timeout = core.config.request_timeout();
     let deadline = tokio::time::Instant::now() + timeout;
     let mut replies = Vec::with_capacity(waits.len());

@@ -8,7 +8,7 @@
 //! read without a confirmation that began after it; renew a lease without
 //! having confirmed to lead.
 
-mod bootstrap;
+pub(crate) mod bootstrap;
 mod cluster;
 mod config;
 mod core;
@@ -21,7 +21,7 @@ mod membership;
 mod proposer;
 mod quota;
 mod read_index;
-mod start;
+pub(crate) mod start;
 mod store;
 mod tasks;
 mod version;

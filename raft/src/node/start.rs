@@ -100,6 +100,7 @@ impl Node {
         let (dir, engine, mvcc) = state;
         let (applied, members) = codec::decode_position(mvcc.position())?;
         check_gap(wal.purged().map(|id| id.index), applied.map(|id| id.index), &member_dir)?;
+        check_log(wal.vote().is_some() || wal.last().is_some(), applied.is_some(), &member_dir)?;
         let mut log = LogStore::new(wal.clone());
         force::apply(&config, &mut start.metadata, &member_dir, &mut log, (applied, &members)).await?;
         let before: BTreeSet<u64> = members.nodes().map(|(id, _)| *id).collect();
@@ -271,7 +272,11 @@ pub(super) async fn hand_over(core: &Arc<Core>) {
 
 /// Refuses a state from which the log does not go on: what lies between was
 /// applied once and is lost, as when the state's files were cut or replaced.
-fn check_gap(purged: Option<u64>, applied: Option<u64>, member_dir: &std::path::Path) -> Result<()> {
+pub(crate) fn check_gap(
+    purged: Option<u64>,
+    applied: Option<u64>,
+    member_dir: &std::path::Path,
+) -> Result<()> {
     match purged {
         Some(purged) if applied.is_none_or(|applied| applied < purged) => Err(Error::Corruption(format!(
             "{}: the state ends with log entry {}, but the log begins after entry {purged}: part of the state \
@@ -283,7 +288,20 @@ fn check_gap(purged: Option<u64>, applied: Option<u64>, member_dir: &std::path::
     }
 }
 
-fn wal_error(error: crate::wal::Error) -> Error {
+/// Refuses a state beside an empty log, as when the log's files were deleted:
+/// with them the member lost what it had promised to the others.
+fn check_log(written: bool, applied: bool, member_dir: &std::path::Path) -> Result<()> {
+    if written || !applied {
+        return Ok(());
+    }
+    Err(Error::Corruption(format!(
+        "{}: the log is gone, and with it what this member has voted for; restore a snapshot, or remove this \
+         member and add it again with an empty data directory",
+        member_dir.join("wal").display(),
+    )))
+}
+
+pub(crate) fn wal_error(error: crate::wal::Error) -> Error {
     if error.is_corruption() {
         Error::Corruption(error.to_string())
     } else {
@@ -294,6 +312,16 @@ fn wal_error(error: crate::wal::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_state_without_its_log_is_refused() {
+        let dir = std::path::Path::new("member");
+        for (written, applied) in [(true, true), (true, false), (false, false)] {
+            assert!(check_log(written, applied, dir).is_ok());
+        }
+        let error = check_log(false, true, dir).unwrap_err();
+        assert!(matches!(&error, Error::Corruption(text) if text.contains("member/wal")), "{error}");
+    }
 
     #[test]
     fn a_state_older_than_the_log_is_refused() {

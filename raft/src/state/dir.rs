@@ -48,8 +48,8 @@ impl StateDir {
     pub fn open(root: PathBuf, engines: EngineFactory) -> Result<(Self, Arc<dyn Engine>)> {
         let failed = |e: io::Error| Error::Storage(format!("{}: {e}", root.display()));
         fs::create_dir_all(&root).map_err(failed)?;
-        let number = match fs::read_to_string(root.join(CURRENT)) {
-            Ok(text) => parse_current(&root, &text)?,
+        let number = match fs::read(root.join(CURRENT)) {
+            Ok(text) => parse_current(&root, &String::from_utf8_lossy(&text))?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 remove_others(&root, None).map_err(failed)?;
                 engines(&db(&root, 1))?.flush()?;
@@ -66,6 +66,39 @@ impl StateDir {
         let engine = engines(&dir)?;
         let inner = Mutex::new(Inner { number, next: number + 1, moved: None, retired: Vec::new() });
         Ok((Self { root, engines, inner }, engine))
+    }
+
+    /// The directory that holds the state under `root`; `None` where there is
+    /// none yet. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`StateDir::open`].
+    pub fn current(root: &Path) -> Result<Option<PathBuf>> {
+        match fs::read(root.join(CURRENT)) {
+            Ok(text) => {
+                let dir = db(root, parse_current(root, &String::from_utf8_lossy(&text))?);
+                if !dir.is_dir() {
+                    return Err(Error::Corruption(format!("{} is missing", dir.display())));
+                }
+                Ok(Some(dir))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::Storage(format!("{}: {e}", root.join(CURRENT).display()))),
+        }
+    }
+
+    /// Where the first state under `root` belongs; call [`StateDir::begin`]
+    /// once it is there.
+    pub fn first(root: &Path) -> PathBuf {
+        db(root, 1)
+    }
+
+    /// Makes what lies at [`StateDir::first`] the state.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where the disk fails.
+    pub fn begin(root: &Path) -> Result<()> {
+        write_current(root, 1).map_err(|e| Error::Storage(format!("{}: {e}", root.display())))
     }
 
     /// A path on the same disk that does not exist: for a checkpoint to send

@@ -16,8 +16,27 @@ pub(crate) fn malformed(what: &str) -> Status {
     Status::invalid_argument(format!("malformed peer message: {what}"))
 }
 
+/// Terms and indexes from a peer stay below this: no cluster ever gets there,
+/// and whoever counts on from one does not overflow.
+const BEYOND: u64 = 1 << 62;
+
 fn vote(message: Option<log::Vote>) -> Result<Vote, Status> {
-    message.map(decode_vote).ok_or_else(|| malformed("no vote"))
+    let message = message.ok_or_else(|| malformed("no vote"))?;
+    if message.term >= BEYOND {
+        return Err(malformed("an impossible term"));
+    }
+    Ok(decode_vote(message))
+}
+
+fn position(message: log::LogId) -> Result<LogId, Status> {
+    if message.term >= BEYOND || message.index >= BEYOND {
+        return Err(malformed("an impossible position"));
+    }
+    Ok(decode_log_id(message))
+}
+
+fn any_position(message: Option<log::LogId>) -> Result<Option<LogId>, Status> {
+    message.map(position).transpose()
 }
 
 fn entry(entry: Entry) -> pb::Entry {
@@ -63,15 +82,15 @@ pub(crate) fn last_log_id(message: &pb::AppendRequest) -> Option<LogId> {
 }
 
 pub(crate) fn append_request(message: pb::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
-    let prev = message.prev_log_id.map(decode_log_id);
-    let mut next = prev.map_or(0, |at| at.index.wrapping_add(1));
+    let prev = any_position(message.prev_log_id)?;
+    let mut next = prev.map_or(0, |at| at.index + 1);
     let mut entries = Vec::with_capacity(message.entries.len());
     for entry in message.entries {
-        let at = decode_log_id(entry.log_id.ok_or_else(|| malformed("an entry without a position"))?);
+        let at = position(entry.log_id.ok_or_else(|| malformed("an entry without a position"))?)?;
         if at.index != next {
             return Err(malformed("entries are not consecutive"));
         }
-        next = next.wrapping_add(1);
+        next += 1;
         let kind = u8::try_from(entry.kind).map_err(|_| malformed("an entry of an unknown kind"))?;
         let entry = decode_entry(at, kind, entry.payload).map_err(|error| malformed(&error.to_string()))?;
         entries.push(entry);
@@ -80,7 +99,7 @@ pub(crate) fn append_request(message: pb::AppendRequest) -> Result<AppendEntries
         vote: vote(message.vote)?,
         prev_log_id: prev,
         entries,
-        leader_commit: message.leader_commit.map(decode_log_id),
+        leader_commit: any_position(message.leader_commit)?,
     })
 }
 
@@ -121,12 +140,12 @@ pub(crate) fn append_result(
     use pb::append_reply::Result as Wire;
     match reply.result.ok_or_else(|| malformed("an append reply without a result"))? {
         Wire::Matched(matched) => {
-            let at = matched.log_id.map(decode_log_id);
+            let at = any_position(matched.log_id)?;
             let answers = at >= prev && at <= last;
             if answers { Ok(Ok(at)) } else { Err(malformed("a match outside of what was sent")) }
         }
         Wire::Conflict(at) => {
-            let at = decode_log_id(at);
+            let at = position(at)?;
             let answers = Some(at) == prev;
             if answers {
                 Ok(Err(StreamAppendError::Conflict(at)))
@@ -134,7 +153,7 @@ pub(crate) fn append_result(
                 Err(malformed("a conflict outside of what was sent"))
             }
         }
-        Wire::HigherVote(higher) => Ok(Err(StreamAppendError::HigherVote(decode_vote(higher)))),
+        Wire::HigherVote(higher) => Ok(Err(StreamAppendError::HigherVote(vote(Some(higher))?))),
     }
 }
 
@@ -147,7 +166,7 @@ pub(crate) fn vote_message(request: &VoteRequest<TypeConfig>) -> pb::VoteRequest
 }
 
 pub(crate) fn vote_request(message: pb::VoteRequest) -> Result<VoteRequest<TypeConfig>, Status> {
-    let mut request = VoteRequest::new(vote(message.vote)?, message.last_log_id.map(decode_log_id));
+    let mut request = VoteRequest::new(vote(message.vote)?, any_position(message.last_log_id)?);
     request.leadership_transfer = message.leadership_transfer;
     Ok(request)
 }
@@ -161,7 +180,7 @@ pub(crate) fn vote_reply(response: VoteResponse<TypeConfig>) -> pb::VoteReply {
 }
 
 pub(crate) fn vote_response(reply: pb::VoteReply) -> Result<VoteResponse<TypeConfig>, Status> {
-    Ok(VoteResponse::new(vote(reply.vote)?, reply.last_log_id.map(decode_log_id), reply.granted))
+    Ok(VoteResponse::new(vote(reply.vote)?, any_position(reply.last_log_id)?, reply.granted))
 }
 
 pub(crate) fn transfer_message(request: &TransferLeaderRequest<TypeConfig>) -> pb::TransferLeaderRequest {
@@ -175,7 +194,7 @@ pub(crate) fn transfer_message(request: &TransferLeaderRequest<TypeConfig>) -> p
 pub(crate) fn transfer_request(
     message: pb::TransferLeaderRequest,
 ) -> Result<TransferLeaderRequest<TypeConfig>, Status> {
-    let last = message.last_log_id.map(decode_log_id);
+    let last = any_position(message.last_log_id)?;
     Ok(TransferLeaderRequest::new(vote(message.from_leader)?, message.to, last))
 }
 
@@ -207,8 +226,8 @@ pub(crate) fn transfer_response(
             actual: vote(changed.actual)?,
         }),
         Some(Refusal::LogNotFlushed(behind)) => Err(TransferLeaderError::LogNotFlushed {
-            expected: behind.expected.map(decode_log_id),
-            actual: behind.actual.map(decode_log_id),
+            expected: any_position(behind.expected)?,
+            actual: any_position(behind.actual)?,
         }),
     })
 }
@@ -257,6 +276,59 @@ mod tests {
             }
             prop_assert_eq!(entries, original.entries);
         }
+    }
+
+    /// Reads bytes as every message a peer sends or answers with.
+    fn read_all(bytes: &[u8]) {
+        use prost::Message;
+        let place = |index| Some(log_id(3, index));
+        pb::AppendRequest::decode(bytes).map(append_request).ok();
+        pb::AppendReply::decode(bytes).map(|reply| append_result(reply, place(5), place(7))).ok();
+        pb::VoteRequest::decode(bytes).map(vote_request).ok();
+        pb::VoteReply::decode(bytes).map(vote_response).ok();
+        pb::TransferLeaderRequest::decode(bytes).map(transfer_request).ok();
+        pb::TransferLeaderReply::decode(bytes).map(transfer_response).ok();
+        log::Request::decode(bytes).ok();
+        log::Reply::decode(bytes).ok();
+        log::Position::decode(bytes)
+            .map(|position| crate::codec::decode_position(position.encode_to_vec().into()))
+            .ok();
+    }
+
+    proptest! {
+        #[test]
+        fn strange_messages_never_panic(
+            sizes in proptest::collection::vec(0usize..20, 0..4),
+            numbers in proptest::array::uniform4(proptest::prop_oneof![Just(u64::MAX), Just(0), Just(1 << 62), any::<u64>()]),
+            seed: u64,
+            other: Vec<u8>,
+        ) {
+            use prost::Message;
+            use skiff_store::conformance::fuzz::mutated;
+            let [term, index, other_term, other_index] = numbers;
+            let mut message = append_messages(request(5, &sizes), 1 << 20).remove(0);
+            read_all(&mutated(&message.encode_to_vec(), seed));
+            message.prev_log_id = Some(log::LogId { term, index });
+            message.leader_commit = Some(log::LogId { term: other_term, index: other_index });
+            message.vote = Some(log::Vote { term, member: index, committed: true });
+            read_all(&message.encode_to_vec());
+            if let Ok(request) = append_request(message) {
+                prop_assert!(request.vote.leader_id().term < BEYOND);
+                prop_assert!(request.prev_log_id.is_none_or(|at| at.index < BEYOND));
+            }
+            read_all(&other);
+        }
+    }
+
+    /// A vote for the last term of all would have stopped every election: the
+    /// next term is one more.
+    #[test]
+    fn impossible_terms_and_positions_are_refused() {
+        let vote = log::Vote { term: u64::MAX, member: 1, committed: false };
+        assert!(vote_request(pb::VoteRequest { vote: Some(vote), ..Default::default() }).is_err());
+        let mut message = append_messages(request(5, &[]), 1 << 20).remove(0);
+        message.prev_log_id = Some(log::LogId { term: 1, index: u64::MAX });
+        assert!(append_request(message).is_err());
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(super) const FORMAT_VERSION: u32 = 1;
 pub(super) const DATA_START: u64 = 4096;
 /// No batch is longer: it bounds what a crash can tear, and the zeroing after it.
 pub(super) const MAX_BATCH_BYTES: usize = 16 << 20;
+/// No segment is longer: what a header declares beyond it is damage.
+pub(super) const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 pub(super) const BATCH_HEADER_BYTES: usize = 40;
 const RECORD_HEADER_BYTES: usize = 12;
 const ENTRY_PREFIX_BYTES: usize = 24;
@@ -21,6 +23,9 @@ const MAGIC: &[u8; 8] = b"SKIFFWAL";
 const BATCH_MAGIC: u32 = 0x4241_4b53;
 const HEADER_BYTES: usize = 64;
 const NO_INDEX: u64 = u64::MAX;
+/// Positions, indexes and numbers of segments stay below this: nothing that is
+/// added to one of them overflows.
+const BEYOND: u64 = 1 << 62;
 
 /// Identity of a log entry: the term and node of the leader that made it, and
 /// its index.
@@ -100,7 +105,7 @@ impl Record {
     }
 
     fn decode(kind: u8, payload_kind: u8, body: Bytes) -> Result<Self, String> {
-        let short = || format!("record of kind {kind} has {} bytes", body.len());
+        let short = || format!("record of kind {kind} and {} bytes holds nothing sensible", body.len());
         Ok(match kind {
             1 => {
                 let id = get_id(&body).ok_or_else(short)?;
@@ -122,8 +127,10 @@ fn put_id(out: &mut Vec<u8>, id: LogId) {
     }
 }
 
+/// `None` where the bytes are too few, or no log gets that long.
 fn get_id(bytes: &[u8]) -> Option<LogId> {
-    Some(LogId { index: get_u64(bytes, 0)?, term: get_u64(bytes, 8)?, leader: get_u64(bytes, 16)? })
+    let index = get_u64(bytes, 0).filter(|index| *index < BEYOND)?;
+    Some(LogId { index, term: get_u64(bytes, 8)?, leader: get_u64(bytes, 16)? })
 }
 
 fn get_u64(bytes: &[u8], at: usize) -> Option<u64> {
@@ -205,6 +212,10 @@ impl SegmentHeader {
         }
         if field32(56) != crc32c::crc32c(&block[..56]) {
             return Err(HeaderError::Damaged("the segment header fails its checksum"));
+        }
+        let numbers = [field(16), field(40)].into_iter().chain(Some(field(32)).filter(|&n| n != NO_INDEX));
+        if numbers.into_iter().any(|number| number >= BEYOND) {
+            return Err(HeaderError::Damaged("the segment header names an impossible place"));
         }
         Ok(Self {
             sequence: field(16),

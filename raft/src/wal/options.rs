@@ -2,7 +2,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::Error;
-use super::format::{BATCH_HEADER_BYTES, DATA_START, MAX_BATCH_BYTES, RECORD_OVERHEAD_BYTES};
+use super::format::{
+    BATCH_HEADER_BYTES, DATA_START, MAX_BATCH_BYTES, MAX_SEGMENT_BYTES, RECORD_OVERHEAD_BYTES,
+};
 use crate::disk::SECTOR_BYTES;
 
 /// Room a batch keeps for the records a new segment begins with.
@@ -75,8 +77,8 @@ impl WalOptions {
             let text = format!("segment_bytes {} is below {least} or not whole sectors", self.segment_bytes);
             return Err(Error::Options(text));
         }
-        if self.segment_bytes > u64::from(u32::MAX) {
-            return Err(Error::Options(format!("segment_bytes {} is above 4 GiB", self.segment_bytes)));
+        if self.segment_bytes > MAX_SEGMENT_BYTES {
+            return Err(Error::Options(format!("segment_bytes {} is above 1 GiB", self.segment_bytes)));
         }
         if self.spare_segments == 0 || self.queue_bytes == 0 {
             return Err(Error::Options("spare_segments and queue_bytes must not be 0".to_string()));

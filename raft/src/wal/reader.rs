@@ -63,7 +63,7 @@ fn is_purged(shared: &Shared, id: LogId) -> bool {
     shared.lock().view.purged().is_some_and(|purged| purged.index >= id.index)
 }
 
-fn read(id: LogId, location: Location, segment: &Segment) -> Result<LogEntry, Error> {
+pub(super) fn read(id: LogId, location: Location, segment: &Segment) -> Result<LogEntry, Error> {
     let entry = segment.read_entry(location)?;
     if entry.id != id {
         let reason = format!("holds entry {:?} instead of {id:?}", entry.id);

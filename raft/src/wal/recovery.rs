@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::error::Error;
 use super::format::{
     BATCH_HEADER_BYTES, BatchHeader, BatchKind, DATA_START, FORMAT_VERSION, HeaderError, LogEntry,
-    MAX_BATCH_BYTES, Record, SegmentHeader, decode_record,
+    MAX_BATCH_BYTES, MAX_SEGMENT_BYTES, Record, SegmentHeader, decode_record,
 };
 use super::options::WalOptions;
 use super::segment::{Location, Segment, parse_segment_name, segment_path};
@@ -33,20 +33,44 @@ pub(super) struct Recovered {
 /// Reads the log in `options.dir`, or begins one where there is none.
 pub(super) fn recover(disk: &dyn Disk, options: &WalOptions, spares: &Spares) -> Result<Recovered, Error> {
     let dir = &options.dir;
+    let Some(found) = read_back(disk, dir, options.cache_bytes)? else {
+        return begin(disk, options, spares);
+    };
+    let ReadBack { replay, segments, leftover, last, last_batch, end } = found;
+    mend_tail(&last, last_batch, end).map_err(Error::io("mend the end of", &last.path))?;
+    for sequence in leftover {
+        let path = segment_path(dir, sequence);
+        tracing::info!(path = %path.display(), "removing a purged log segment left by a crash");
+        disk.remove(&path).map_err(Error::io("remove", &path))?;
+    }
+    disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+    let tail = Tail { segment: last, offset: end, poisoned: false };
+    Ok(Recovered { view: replay.view, written: replay.written, segments, tail })
+}
+
+/// A log that was read back, before anything is written to it.
+pub(super) struct ReadBack {
+    pub(super) replay: Replay,
+    pub(super) segments: BTreeMap<u64, Arc<Segment>>,
+    /// Numbers of segments that are purged already.
+    leftover: Vec<u64>,
+    last: Arc<Segment>,
+    /// Where in the last segment its last batch begins.
+    last_batch: u64,
+    /// Where in the last segment the log ends.
+    end: u64,
+}
+
+/// Reads and checks the log in `dir`; `None` where there is none. Writes nothing.
+pub(super) fn read_back(disk: &dyn Disk, dir: &Path, cache_bytes: usize) -> Result<Option<ReadBack>, Error> {
     let names = disk.list(dir).map_err(Error::io("list", dir))?;
     let mut sequences: Vec<u64> = names.iter().filter_map(|name| parse_segment_name(name)).collect();
     sequences.sort_unstable();
-    if sequences.is_empty() {
-        return begin(disk, options, spares);
-    }
     let (leftover, run) = split_at_last_gap(&sequences);
-    let mut segments = Vec::new();
-    for &sequence in run {
-        segments.push(open_segment(disk, dir, sequence)?);
-    }
-    let mut replay = Replay::new(options.cache_bytes, segments[0].header.next_index);
-    let mut end = DATA_START;
-    let mut last_batch = DATA_START;
+    let segments = run.iter().map(|n| open_segment(disk, dir, *n)).collect::<Result<Vec<_>, _>>()?;
+    let (Some(first), Some(last)) = (segments.first(), segments.last().cloned()) else { return Ok(None) };
+    let mut replay = Replay::new(cache_bytes, first.header.next_index);
+    let (mut last_batch, mut end) = (DATA_START, DATA_START);
     for (at, segment) in segments.iter().enumerate() {
         let file = read_file(segment)?;
         match segments.get(at + 1) {
@@ -54,18 +78,10 @@ pub(super) fn recover(disk: &dyn Disk, options: &WalOptions, spares: &Spares) ->
             None => (last_batch, end) = replay.last_segment(segment, &file, dir)?,
         }
     }
-    replay.check_begin(dir, run[0])?;
-    let last = segments[segments.len() - 1].clone();
-    mend_tail(&last, last_batch, end).map_err(Error::io("mend the end of", &last.path))?;
-    for &sequence in leftover {
-        let path = segment_path(dir, sequence);
-        tracing::info!(path = %path.display(), "removing a purged log segment left by a crash");
-        disk.remove(&path).map_err(Error::io("remove", &path))?;
-    }
-    disk.sync_dir(dir).map_err(Error::io("sync", dir))?;
+    replay.check_begin(dir, first.header.sequence)?;
+    let leftover = leftover.to_vec();
     let segments = segments.into_iter().map(|segment| (segment.header.sequence, segment)).collect();
-    let tail = Tail { segment: last, offset: end, poisoned: false };
-    Ok(Recovered { view: replay.view, written: replay.written, segments, tail })
+    Ok(Some(ReadBack { replay, segments, leftover, last, last_batch, end }))
 }
 
 /// Creates the first segment of a new log.
@@ -119,13 +135,14 @@ fn open_segment(disk: &dyn Disk, dir: &Path, sequence: u64) -> Result<Arc<Segmen
         let reason = format!("the file is named as segment {sequence} but holds {}", header.sequence);
         return Err(Error::corruption(&path, 0, reason));
     }
-    if header.file_bytes < DATA_START || header.file_bytes > u64::from(u32::MAX) {
+    if header.file_bytes < DATA_START || header.file_bytes > MAX_SEGMENT_BYTES {
         return Err(Error::corruption(&path, 0, format!("impossible length {}", header.file_bytes)));
     }
     Ok(Arc::new(Segment { header, path, file }))
 }
 
-/// A segment's bytes. Where the file was cut off, zeros stand for the rest.
+/// A segment's bytes, as far as the file is there. Where it was cut off,
+/// nothing follows, as if nothing had been written.
 struct Contents {
     bytes: Bytes,
     /// Bytes that were there.
@@ -133,7 +150,9 @@ struct Contents {
 }
 
 fn read_file(segment: &Segment) -> Result<Contents, Error> {
-    let mut bytes = vec![0; segment.header.file_bytes as usize];
+    // What the header declares is not believed where there is less.
+    let there = segment.file.len().map_err(Error::io("look at", &segment.path))?;
+    let mut bytes = vec![0; segment.header.file_bytes.min(there) as usize];
     let present = segment.file.read_at(&mut bytes, 0).map_err(Error::io("read", &segment.path))? as u64;
     Ok(Contents { bytes: Bytes::from(bytes), present })
 }
@@ -152,9 +171,9 @@ enum Found {
     },
 }
 
-struct Replay {
-    view: View,
-    written: Written,
+pub(super) struct Replay {
+    pub(super) view: View,
+    pub(super) written: Written,
     cache_bytes: usize,
     first_index: Option<u64>,
 }
@@ -283,7 +302,7 @@ fn read_batch(segment: &Segment, bytes: &Bytes, offset: u64) -> Found {
     }
     let end = BATCH_HEADER_BYTES + header.body_bytes as usize;
     if end > rest.len() {
-        return bad("a batch is longer than its segment", SECTOR);
+        return bad("a batch is longer than its segment", header.stride());
     }
     let body = rest.slice(..end);
     let mut records = Vec::new();
@@ -320,7 +339,7 @@ fn check_after(
         return Err(Error::corruption(&segment.path, offset, reason));
     }
     let mut later = offset + SECTOR;
-    while later + SECTOR <= segment.header.file_bytes {
+    while later + SECTOR <= file.bytes.len() as u64 {
         let rest = &file.bytes[later as usize..];
         let header = BatchHeader::decode(segment.header.salt, segment.position(later), rest);
         if header.is_some_and(|header| header.synced > segment.position(offset)) {
@@ -352,4 +371,28 @@ fn mend_tail(segment: &Segment, last_batch: u64, end: u64) -> std::io::Result<()
         write_zeros(file, end, window)?;
     }
     file.sync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::ReadOnlyDisk;
+
+    /// A header of some bytes once made recovery take up to four gigabytes.
+    #[test]
+    fn a_declared_length_is_not_believed() {
+        let header = SegmentHeader {
+            sequence: 1,
+            salt: 7,
+            next_index: None,
+            start_position: 0,
+            file_bytes: MAX_SEGMENT_BYTES,
+        };
+        let dir = tempfile::tempdir().expect("a directory");
+        std::fs::write(segment_path(dir.path(), 1), header.encode()).expect("a write");
+        let segment = open_segment(&ReadOnlyDisk, dir.path(), 1).expect("a header");
+        assert_eq!(read_file(&segment).expect("a file").bytes.len() as u64, DATA_START);
+        let error = read_back(&ReadOnlyDisk, dir.path(), 0).err().expect("the file is cut off");
+        assert!(error.to_string().contains("cut off at 4096 of 1073741824"), "{error}");
+    }
 }

@@ -1,6 +1,9 @@
 //! A cluster of one.
 
+use skiff_raft::pb::skiff::raft::v1::{reply::Answer, request::Ask, write_reply};
+use skiff_raft::peer::{PeerHandler, Request};
 use skiff_store::Store;
+use skiff_store::pb::skiff::v1::{Command, CommandBatch};
 
 use crate::harness::{Cluster, get, put};
 
@@ -56,5 +59,24 @@ async fn a_restart_after_a_flush_replays_little_and_loses_nothing() {
         let value = get(cluster.node(0), &format!("k{i}"), false).await.unwrap();
         assert!(value.is_some(), "k{i} is lost");
     }
+    cluster.end().await;
+}
+
+/// Such a command once got into the log, and every member ended when it came
+/// to apply it, again after each start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peers_unknown_command_stays_out_of_the_log() {
+    let cluster = Cluster::start(1).await;
+    let node = cluster.node(0);
+    put(node, "a", "1").await.unwrap();
+    let batch = CommandBatch { commands: vec![Command::default()] };
+    let reply = node.call(Request { ask: Some(Ask::Write(batch)) }).await;
+    let Some(Answer::Write(replies)) = &reply.answer else { panic!("{reply:?}") };
+    let refused = replies.replies[0].reply.as_ref();
+    assert!(
+        matches!(refused, Some(write_reply::Reply::Error(error)) if error.text.contains("does not know"))
+    );
+    put(node, "a", "2").await.unwrap();
+    assert_eq!(get(node, "a", false).await.unwrap().as_deref(), Some("2"));
     cluster.end().await;
 }

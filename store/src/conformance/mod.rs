@@ -14,6 +14,7 @@
 
 pub mod auth;
 mod cases;
+pub mod fuzz;
 pub mod history;
 pub mod kv;
 pub mod lease;

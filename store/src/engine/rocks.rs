@@ -21,6 +21,7 @@
 
 #[cfg(test)]
 mod full_disk;
+mod mirror;
 mod options;
 mod snapshot;
 #[cfg(test)]
@@ -39,6 +40,7 @@ use rocksdb::{
 
 use super::{Batch, Cf, Engine, EngineSize, Op, Snapshot};
 use crate::error::{Error, Result};
+pub use mirror::mirror;
 pub use options::RocksOptions;
 use snapshot::RocksSnapshot;
 
@@ -126,6 +128,43 @@ impl RocksEngine {
         Ok(cuts)
     }
 
+    /// As [`Engine::reclaim`], but rewrites everything, which gives back the
+    /// most; tells after each piece how many of how many are done.
+    ///
+    /// # Errors
+    /// [`Error::Storage`] where the disk fails or is full.
+    pub fn reclaim_all(&self, progress: &mut dyn FnMut(usize, usize)) -> Result<()> {
+        self.compact(BottommostLevelCompaction::Force, progress)
+    }
+
+    fn compact(
+        &self,
+        bottommost: BottommostLevelCompaction,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<()> {
+        self.check_writable()?;
+        let failed_before = self.background_errors();
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        options.set_bottommost_level_compaction(bottommost);
+        let cuts = Cf::ALL.iter().map(|cf| Ok((*cf, self.pieces(*cf)?))).collect::<Result<Vec<_>>>()?;
+        let pieces = cuts.iter().map(|(_, cuts)| cuts.len() + 1).sum();
+        let mut done = 0;
+        for (cf, cuts) in cuts {
+            let starts = std::iter::once(None).chain(cuts.iter().map(Some));
+            let ends = cuts.iter().map(Some).chain(std::iter::once(None));
+            for (start, end) in starts.zip(ends) {
+                self.db.compact_range_cf_opt(family(&self.db, cf)?, start, end, &options);
+                if self.background_errors() > failed_before {
+                    return Err(Error::Storage(format!("reclaim {}: compaction failed", cf.name())));
+                }
+                done += 1;
+                progress(done, pieces);
+            }
+        }
+        Ok(())
+    }
+
     /// Fails while RocksDB has stopped, as after a full disk. Every flush asked
     /// for in that state takes a second of its recovery, so none may be.
     fn check_writable(&self) -> Result<()> {
@@ -195,24 +234,8 @@ impl Engine for RocksEngine {
     }
 
     fn reclaim(&self) -> Result<()> {
-        self.check_writable()?;
-        let failed_before = self.background_errors();
-        let mut options = CompactOptions::default();
-        options.set_exclusive_manual_compaction(false);
         // What lies at the bottom is compact already.
-        options.set_bottommost_level_compaction(BottommostLevelCompaction::IfHaveCompactionFilter);
-        for cf in Cf::ALL {
-            let cuts = self.pieces(cf)?;
-            let starts = std::iter::once(None).chain(cuts.iter().map(Some));
-            let ends = cuts.iter().map(Some).chain(std::iter::once(None));
-            for (start, end) in starts.zip(ends) {
-                self.db.compact_range_cf_opt(family(&self.db, cf)?, start, end, &options);
-                if self.background_errors() > failed_before {
-                    return Err(Error::Storage(format!("reclaim {}: compaction failed", cf.name())));
-                }
-            }
-        }
-        Ok(())
+        self.compact(BottommostLevelCompaction::IfHaveCompactionFilter, &mut |_, _| {})
     }
 
     fn size(&self) -> EngineSize {

@@ -134,12 +134,41 @@ pub(crate) fn load(
     Ok(Some(index))
 }
 
+/// What [`load`] would do with the file, where damage is an error.
+pub(crate) fn examine(
+    path: &Path,
+    snapshot: &dyn Snapshot,
+    stored: &StoredState,
+    compaction: &StoredCompaction,
+) -> Result<Examined> {
+    let damaged = |e: io::Error| {
+        Error::Corruption(format!("{}: {e} (the file may be deleted: it is made again)", path.display()))
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Examined::Absent),
+        Err(e) => return Err(Error::Storage(format!("{}: {e}", path.display()))),
+    };
+    read_file(file).map_err(damaged)?;
+    Ok(load(path, snapshot, stored, compaction)?.map_or(Examined::Unused, Examined::Read))
+}
+
+/// What an index file is good for.
+pub(crate) enum Examined {
+    /// There is none.
+    Absent,
+    /// It is whole, but too old or of another state.
+    Unused,
+    /// It gives this index.
+    Read(Tree<Key, Meta>),
+}
+
 fn ignore<T>(path: &Path, why: &str) -> Option<T> {
     tracing::info!(path = %path.display(), why, "index file not used; the index is rebuilt from all keys");
     None
 }
 
-fn read_file(file: File) -> io::Result<(i64, u32, Tree<Key, Meta>)> {
+fn read_file(file: impl Read) -> io::Result<(i64, u32, Tree<Key, Meta>)> {
     let mut file = BufReader::with_capacity(1 << 20, file);
     let mut header = [0; HEADER_LEN];
     file.read_exact(&mut header)?;
@@ -171,8 +200,11 @@ fn read_block(file: &mut impl Read) -> io::Result<Option<Vec<u8>>> {
     if len > MAX_BLOCK_BYTES {
         return Err(damaged("a block is too long"));
     }
-    let mut block = vec![0; len];
-    file.read_exact(&mut block)?;
+    // Grows with what is there, not with what is declared.
+    let mut block = Vec::new();
+    if file.take(len as u64).read_to_end(&mut block)? != len {
+        return Err(damaged("a block is cut off"));
+    }
     if crc32c::crc32c(&block) != crc {
         return Err(damaged("a block's checksum is wrong"));
     }
@@ -261,4 +293,53 @@ pub(crate) fn worth_saving(saved_revision: i64, revision: i64, keys: usize) -> b
     // Rewriting it costs as much as reading it; below a tenth of changes the
     // replay is cheaper.
     revision - saved_revision > (keys as i64) / 10
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A file whose checksums fit, around any payload.
+    fn sealed(blocks: &[Vec<u8>], keys: u64) -> Vec<u8> {
+        let mut file = Vec::new();
+        file.put_slice(MAGIC);
+        file.put_u32(FORMAT);
+        file.put_i64(7);
+        file.put_u32(0);
+        file.put_u64(keys);
+        let crc = crc32c::crc32c(&file);
+        file.put_u32(crc);
+        for block in blocks.iter().filter(|block| !block.is_empty()) {
+            write_block(&mut file, block).unwrap();
+        }
+        write_block(&mut file, &[]).unwrap();
+        file
+    }
+
+    proptest! {
+        #[test]
+        fn strange_blocks_never_panic(
+            blocks in prop::collection::vec(prop::collection::vec(prop_oneof![0u8..3, any::<u8>()], 0..40), 0..3),
+            keys in 0u64..4,
+        ) {
+            let _ = read_file(&sealed(&blocks, keys)[..]);
+        }
+
+        #[test]
+        fn strange_files_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(read_file(&bytes[..]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_declared_length_is_not_believed() {
+        let mut file = sealed(&[], 0);
+        file.truncate(HEADER_LEN);
+        file.put_u32(MAX_BLOCK_BYTES as u32);
+        file.put_u32(0);
+        let error = read_file(&file[..]).err().unwrap();
+        assert!(error.to_string().contains("cut off"), "{error}");
+    }
 }

@@ -62,6 +62,19 @@ pub(crate) fn after_versions(row: &[u8]) -> Result<Bytes> {
     Ok(out.freeze())
 }
 
+/// The user key of the encoded one (terminator included) that [`split`] gives.
+pub(crate) fn user_key(encoded: &[u8]) -> Result<Bytes> {
+    let damaged = || Error::Corruption(format!("key {encoded:02x?} in column family kv"));
+    let mut rest = encoded.strip_suffix(&TERMINATOR).ok_or_else(damaged)?;
+    let mut key = Vec::with_capacity(rest.len());
+    while let Some(zero) = rest.iter().position(|byte| *byte == 0) {
+        key.extend_from_slice(&rest[..=zero]);
+        rest = rest[zero..].strip_prefix(&ESCAPED_ZERO).ok_or_else(damaged)?;
+    }
+    key.extend_from_slice(rest);
+    Ok(key.into())
+}
+
 /// Splits a `kv` row key into its encoded user key (terminator included) and
 /// its revision.
 pub(crate) fn split(row: &[u8]) -> Result<(&[u8], i64)> {
@@ -133,6 +146,18 @@ mod tests {
                 prop_assert!(after_versions(&row).unwrap() <= first_version_key(&b));
             }
             prop_assert_eq!(split_whole(&row).unwrap(), (&first_version_key(&a)[..], r, s));
+            prop_assert_eq!(user_key(split(&row).unwrap().0).unwrap(), a);
+        }
+
+        #[test]
+        fn strange_rows_are_refused_or_are_of_one_key(row in prop::collection::vec(prop_oneof![Just(0u8), Just(1), any::<u8>()], 0..24)) {
+            let _ = event_place(&row);
+            let _ = after_versions(&row);
+            if let Ok((encoded, ..)) = split_whole(&row)
+                && let Ok(key) = user_key(encoded)
+            {
+                prop_assert_eq!(first_version_key(&key), encoded);
+            }
         }
     }
 

@@ -16,16 +16,19 @@
 //! Not here: validation that needs no state (the API layer does it), and
 //! time: whoever drives the state machine keeps the leases' clock.
 
+mod audit;
 mod compaction;
 pub mod compare;
 mod evaluate;
 mod evaluate_auth;
+mod export;
 mod hash;
 mod history;
 mod index_file;
 mod keys;
 mod range;
 mod read;
+mod rebase;
 mod state;
 mod view;
 
@@ -51,8 +54,11 @@ use crate::pb::etcdserverpb as pb;
 use crate::pb::skiff::v1::{Command, StoredLease};
 use crate::watch::{Hub, PublishedEvent, WatchSpec, Watcher};
 
+pub use audit::{Audit, IndexFile, audit};
 pub use evaluate::MAX_LEASE_TTL;
+pub use export::{Export, Version};
 pub use range::KeyRange;
+pub use rebase::{Rebase, rebase};
 
 /// Highest version of the stored format that is known. A store of a higher one
 /// is refused. A store is of version 2 once auth was on in it.
@@ -490,6 +496,19 @@ fn load(engine: &dyn Engine, config: &MvccConfig) -> Result<(View, Compaction)> 
 }
 
 fn check_format(engine: &dyn Engine) -> Result<()> {
+    if stored_format(engine)?.is_none() {
+        let mut batch = Batch::default();
+        batch.put(Cf::Meta, FORMAT_ROW, NEW_FORMAT.to_be_bytes().to_vec());
+        engine.write(batch)?;
+    }
+    Ok(())
+}
+
+/// The format the store was written in; `None` in an empty one.
+///
+/// # Errors
+/// Where this version does not know it.
+pub fn stored_format(engine: &dyn Engine) -> Result<Option<u32>> {
     match engine.snapshot().get(Cf::Meta, FORMAT_ROW)? {
         Some(bytes) => {
             let format = <[u8; 4]>::try_from(&bytes[..])
@@ -501,13 +520,9 @@ fn check_format(engine: &dyn Engine) -> Result<()> {
                      format {FORMAT}: start the newer binary, or restore a snapshot"
                 )));
             }
-            Ok(())
+            Ok(Some(format))
         }
-        None => {
-            let mut batch = Batch::default();
-            batch.put(Cf::Meta, FORMAT_ROW, NEW_FORMAT.to_be_bytes().to_vec());
-            engine.write(batch)
-        }
+        None => Ok(None),
     }
 }
 

@@ -17,6 +17,9 @@ use crate::pb::skiff::v1::LeaseRevoke;
 use crate::pb::skiff::v1::command::Op;
 use crate::watch::History;
 
+mod fuzz;
+mod offline;
+
 type Map = BTreeMap<Bytes, KeyValue>;
 
 /// Every revision of the key space, kept whole.

@@ -4,6 +4,7 @@ mod basic;
 mod corruption;
 mod crash;
 mod failing;
+mod fuzz;
 
 use std::path::Path;
 use std::sync::mpsc;

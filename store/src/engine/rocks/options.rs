@@ -31,6 +31,8 @@ pub struct RocksOptions {
     pub background_jobs: i32,
     /// Read and check everything at opening.
     pub verify: bool,
+    /// Compact in the background; without, only when asked to.
+    pub compact: bool,
 }
 
 impl Default for RocksOptions {
@@ -41,6 +43,7 @@ impl Default for RocksOptions {
             max_open_files: 512,
             background_jobs: 2,
             verify: false,
+            compact: true,
         }
     }
 }
@@ -111,6 +114,7 @@ impl RocksOptions {
         options.set_compression_type(DBCompressionType::Lz4);
         options.set_write_buffer_size(if large { self.memtable_bytes / 2 } else { self.memtable_bytes / 8 });
         options.set_max_write_buffer_number(3);
+        options.set_disable_auto_compactions(!self.compact);
         // No slowing down before stopping: see `RocksEngine::write`.
         options.set_level_zero_slowdown_writes_trigger(LEVEL_ZERO_STOP);
         options.set_level_zero_stop_writes_trigger(LEVEL_ZERO_STOP);

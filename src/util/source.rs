@@ -1,0 +1,159 @@
+//! Opening a member's files or a snapshot, to look at.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::BufReader;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use skiff_raft::offline::{MemberFiles, MemberState};
+use skiff_store::Error;
+use skiff_store::archive::{Scratch, unpack};
+use skiff_store::engine::rocks::{RocksEngine, RocksOptions, mirror};
+
+use super::arguments::Arguments;
+use crate::process::{DataDirLock, lock_for_reading};
+
+/// Bytes of a snapshot read at a time.
+const READ_BYTES: usize = 256 << 10;
+/// Folders for temporary files tried, at most.
+const ATTEMPTS: u32 = 100;
+
+/// What to look at.
+pub(super) enum Place {
+    /// The data directory of a member.
+    DataDir(PathBuf),
+    /// A file made by `etcdctl snapshot save`.
+    Snapshot(PathBuf),
+}
+
+impl Place {
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Place::DataDir(path) | Place::Snapshot(path) => path,
+        }
+    }
+}
+
+/// Something opened. What is below is dropped in this order: the engine before
+/// the files it stands on.
+pub(super) struct Source {
+    /// A stand-in for the database, which may be written to.
+    pub(super) engine: Arc<RocksEngine>,
+    /// The files of a member; none of a snapshot.
+    pub(super) files: Option<MemberFiles>,
+    /// Bytes of the database or snapshot.
+    pub(super) size: u64,
+    names: Names,
+    _scratch: Scratch,
+    _lock: Option<DataDirLock>,
+}
+
+/// What stands in for what.
+struct Names {
+    stand_in: PathBuf,
+    original: PathBuf,
+}
+
+impl Names {
+    /// An error in the words of who does not know of stand-ins.
+    fn explain(&self, error: Error) -> String {
+        error.to_string().replace(&self.stand_in.display().to_string(), &self.original.display().to_string())
+    }
+}
+
+impl Source {
+    /// Opens what the arguments name.
+    pub(super) fn of(arguments: &Arguments) -> Result<Self, super::Problem> {
+        Ok(Self::open(&arguments.place()?, arguments)?)
+    }
+
+    /// Opens a place: locks it, and makes the stand-in.
+    pub(super) fn open(place: &Place, arguments: &Arguments) -> Result<Self, String> {
+        match place {
+            Place::DataDir(dir) => {
+                let lock = lock(dir)?;
+                let files = MemberFiles::open(dir).map_err(|error| error.to_string())?;
+                let size = bytes_in(&files.state)?;
+                let scratch = scratch(arguments)?;
+                let names = Names { stand_in: scratch.path().join("state"), original: files.state.clone() };
+                mirror(&files.state, &names.stand_in).map_err(|error| names.explain(error))?;
+                let engine = open_engine(&names)?;
+                Ok(Self { engine, files: Some(files), size, names, _scratch: scratch, _lock: lock })
+            }
+            Place::Snapshot(path) => {
+                let file = open_snapshot(path)?;
+                let size = file.metadata().map_err(|e| format!("{}: {e}", path.display()))?.len();
+                let scratch = scratch(arguments)?;
+                let names = Names { stand_in: scratch.path().join("state"), original: path.clone() };
+                unpack(BufReader::with_capacity(READ_BYTES, file), &names.stand_in)
+                    .map_err(|error| format!("{}: {}", path.display(), names.explain(error)))?;
+                let engine = open_engine(&names)?;
+                Ok(Self { engine, files: None, size, names, _scratch: scratch, _lock: None })
+            }
+        }
+    }
+
+    /// The state, up to where a member's next start brings it.
+    pub(super) fn state(&self) -> Result<MemberState, String> {
+        let engine = self.engine.clone();
+        let state = match &self.files {
+            Some(files) => MemberState::of_member(files, engine),
+            None => MemberState::of_snapshot(engine),
+        };
+        state.map_err(|error| self.explain(error))
+    }
+
+    /// An error in the words of who looks at the original.
+    pub(super) fn explain(&self, error: Error) -> String {
+        self.names.explain(error)
+    }
+}
+
+/// Opens a snapshot's file.
+pub(super) fn open_snapshot(path: &Path) -> Result<File, String> {
+    File::open(path).map_err(|e| format!("cannot open the snapshot {}: {e}", path.display()))
+}
+
+/// Locks a data directory, to look at it.
+pub(super) fn lock(dir: &Path) -> Result<Option<DataDirLock>, String> {
+    lock_for_reading(dir).map_err(|problem| {
+        format!(
+            "{problem}; stop it first, or ask it: etcdctl endpoint status, endpoint hashkv, snapshot save"
+        )
+    })
+}
+
+fn open_engine(names: &Names) -> Result<Arc<RocksEngine>, String> {
+    let options = RocksOptions { compact: false, ..RocksOptions::default() };
+    RocksEngine::open(&names.stand_in, &options).map(Arc::new).map_err(|error| names.explain(error))
+}
+
+/// A folder for temporary files, for its owner alone, deleted at the end.
+fn scratch(arguments: &Arguments) -> Result<Scratch, String> {
+    let parent = match arguments.text("scratch-dir") {
+        "" => std::env::temp_dir(),
+        dir => PathBuf::from(dir),
+    };
+    for number in 0..ATTEMPTS {
+        let path = parent.join(format!("skiff-util-{}-{number}", std::process::id()));
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(Scratch::new(path)),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(e) => {
+                return Err(format!("cannot make a folder for temporary files in {}: {e}", parent.display()));
+            }
+        }
+    }
+    Err(format!("cannot make a folder for temporary files in {}: delete old ones", parent.display()))
+}
+
+/// Bytes of the files in a directory.
+pub(super) fn bytes_in(dir: &Path) -> Result<u64, String> {
+    let failed = |e: std::io::Error| format!("{}: {e}", dir.display());
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        bytes += entry.and_then(|entry| entry.metadata()).map_err(failed)?.len();
+    }
+    Ok(bytes)
+}
