@@ -74,8 +74,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Member, "election-timeout", Int, "1000", "Milliseconds without a heartbeat before an election; at least five heartbeats."),
     on(Member, "socket-reuse-port", Bool, "false", "Let several sockets listen on one port."),
     on(Member, "socket-reuse-address", Bool, "false", "Listen although old connections to the port linger."),
-    on(Member, "grpc-keepalive-min-time", Duration, "5s", "Shortest time a client should leave between two pings.")
-        .ignored("clients that ping more often are tolerated"),
+    on(Member, "grpc-keepalive-min-time", Duration, "5s", "Shortest time a client must leave between two pings; who pings more often is let go. 0 for gRPC's five minutes."),
     on(Member, "grpc-keepalive-interval", Duration, "2h", "Time between pings to a silent client; 0 for none."),
     on(Member, "grpc-keepalive-timeout", Duration, "20s", "Time a client has to answer a ping."),
     on(Member, "config-file", Text, "", "YAML file to read all settings from; flags and environment are then ignored."),

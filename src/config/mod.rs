@@ -17,6 +17,8 @@ use crate::tls::TlsOptions;
 const MAX_ELECTION_MS: i64 = 50_000;
 /// Shortest interval of progress reports, as with etcd.
 const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// What `--grpc-keepalive-min-time 0` leaves in force with etcd: gRPC's default.
+const GRPC_MIN_PING_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// What to keep when compacting on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,8 @@ pub(crate) struct Listen {
     pub(crate) peer: Vec<Endpoint>,
     /// Set SO_REUSEPORT.
     pub(crate) reuse_port: bool,
+    /// Shortest time a client must leave between two pings.
+    pub(crate) min_ping_interval: Duration,
     /// Time between pings to silent clients; zero for none.
     pub(crate) keepalive_interval: Duration,
     /// Time a client has to answer one.
@@ -208,6 +212,10 @@ fn listen(settings: &Settings) -> Result<Listen, String> {
         metrics: bindable(settings, "listen-metrics-urls")?,
         peer: bindable(settings, "listen-peer-urls")?,
         reuse_port: settings.bool("socket-reuse-port"),
+        min_ping_interval: match settings.duration("grpc-keepalive-min-time") {
+            Duration::ZERO => GRPC_MIN_PING_INTERVAL,
+            interval => interval,
+        },
         keepalive_interval: settings.duration("grpc-keepalive-interval"),
         keepalive_timeout: settings.duration("grpc-keepalive-timeout"),
         max_concurrent_streams: match settings.int("max-concurrent-streams") {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::authority::Readable;
 use super::bind::Socket;
+use super::calm::Calm;
 use super::{Port, Stop};
 use crate::tls;
 
@@ -26,6 +27,8 @@ pub(crate) struct ConnectionOptions {
     pub(crate) keepalive_interval: Duration,
     /// Time a client has to answer one.
     pub(crate) keepalive_timeout: Duration,
+    /// Shortest time a client must leave between two pings; `None` for any.
+    pub(crate) min_ping_interval: Option<Duration>,
     /// Flow-control window of a stream, in bytes.
     pub(crate) stream_window: u32,
     /// Flow-control window of a connection, in bytes.
@@ -39,6 +42,7 @@ impl ConnectionOptions {
             max_concurrent_streams: listen.max_concurrent_streams,
             keepalive_interval: listen.keepalive_interval,
             keepalive_timeout: listen.keepalive_timeout,
+            min_ping_interval: Some(listen.min_ping_interval),
             // Room for the largest request without waiting for an update.
             stream_window: 2 << 20,
             connection_window: 4 << 20,
@@ -51,6 +55,7 @@ impl ConnectionOptions {
             max_concurrent_streams: 1024,
             keepalive_interval: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(5),
+            min_ping_interval: None, // our own transport pings as it should
             stream_window: skiff_raft::transport::SERVER_STREAM_WINDOW,
             connection_window: skiff_raft::transport::SERVER_CONNECTION_WINDOW,
         }
@@ -106,8 +111,8 @@ where
     };
     let service = TowerToHyperService::new(router);
     let builder = builder(&port.options);
-    let connection =
-        builder.serve_connection::<_, _, axum::body::Body>(TokioIo::new(Readable::new(stream)), service);
+    let stream = Readable::new(Calm::new(stream, port.options.min_ping_interval));
+    let connection = builder.serve_connection::<_, _, axum::body::Body>(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,

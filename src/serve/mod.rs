@@ -3,9 +3,12 @@
 
 mod authority;
 mod bind;
+mod calm;
 mod connection;
+mod frames;
 mod hosts;
 mod hpack;
+mod pings;
 
 use std::future::Future;
 use std::sync::Arc;
