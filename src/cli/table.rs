@@ -48,7 +48,6 @@ const NO_BBOLT: &str = "the state is kept in RocksDB, not in bbolt";
 const NO_DISCOVERY: &str = "discovery is not offered; list the members in --initial-cluster";
 const NO_TRACING: &str = "OpenTelemetry export is not offered";
 const NO_V2: &str = "the v2 API and its proxy are not offered";
-const NO_ROTATION: &str = "logs are not rotated here; the service manager does it";
 const NO_HASH_CHECK: &str =
     "members' hashes are not compared on their own yet; etcdctl endpoint hashkv --cluster does";
 const BY_BYTES: &str = "the log is cut by its size in bytes";
@@ -122,6 +121,8 @@ pub(crate) const FLAGS: &[Flag] = &[
         .file("peer-transport-security.allowed-cn"),
     on(Security, "peer-cert-allowed-hostname", List, "", "Host names one of which a peer's certificate must bear.")
         .file("peer-transport-security.allowed-hostname"),
+    on(Security, "peer-skip-client-san-verification", Bool, "false", "Let peers come from other addresses than their certificates say.")
+        .or(&["experimental-peer-skip-client-san-verification"]).file("peer-transport-security.skip-client-san-verification"),
     on(Security, "peer-auto-tls", Bool, "false", "Make a self-signed certificate for the peer port.").file("peer-transport-security.auto-tls"),
     on(Security, "self-signed-cert-validity", Int, "1", "Years the certificates of --auto-tls are valid."),
     on(Security, "tls-min-version", Choice(&["", "TLS1.2", "TLS1.3"]), "TLS1.2", "Lowest TLS version."),
@@ -138,6 +139,9 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Logging, "log-level", Choice(&["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]), "info", "Least severe level to log."),
     on(Logging, "log-format", Choice(&["json", "console"]), "json", "Shape of a log line."),
     on(Logging, "log-outputs", List, "default", "Where to log: stderr, stdout, or files; \"default\" is stderr."),
+    on(Logging, "enable-log-rotation", Bool, "false", "Replace the file of --log-outputs when it has grown."),
+    on(Logging, "log-rotation-config-json", Text, r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#,
+        "When to: megabytes, days to keep, files to keep (0 for no limit), local time in names, gzip."),
     on(Logging, "warning-unary-request-duration", Duration, "300ms", "Requests that take longer are logged.")
         .or(&["experimental-warning-unary-request-duration"]),
     on(Logging, "warning-apply-duration", Duration, "100ms", "Applying that takes longer is logged.")
@@ -182,8 +186,6 @@ pub(crate) const FLAGS: &[Flag] = &[
     off("enable-grpc-gateway", Bool, "true", "the JSON gateway is not offered yet"),
     off("client-cert-file", Text, "", "there is no gateway that would call the client port").file("client-transport-security.client-cert-file"),
     off("client-key-file", Text, "", "there is no gateway that would call the client port").file("client-transport-security.client-key-file"),
-    off("peer-skip-client-san-verification", Bool, "false", "names in client certificates are not compared with addresses")
-        .or(&["experimental-peer-skip-client-san-verification"]).file("peer-transport-security.skip-client-san-verification"),
     off("set-member-localaddr", Bool, "false", "connections leave from the address the system picks").or(&["experimental-set-member-localaddr"]),
     off("discovery", Text, "", NO_DISCOVERY),
     off("discovery-fallback", Text, "", NO_DISCOVERY),
@@ -210,8 +212,6 @@ pub(crate) const FLAGS: &[Flag] = &[
     off("distributed-tracing-sampling-rate", Int, "0", NO_TRACING).or(&["experimental-distributed-tracing-sampling-rate"]),
     off("logger", Text, "zap", "there is one logger"),
     off("log-package-levels", Text, "", "there is one log level"),
-    off("enable-log-rotation", Bool, "false", NO_ROTATION),
-    off("log-rotation-config-json", Text, "", NO_ROTATION),
     off("enable-v2", Bool, "false", NO_V2),
     off("experimental-enable-v2v3", Text, "", NO_V2),
     off("v2-deprecation", Text, "write-only", NO_V2),

@@ -1,5 +1,6 @@
 //! One connection.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -77,27 +78,30 @@ pub(super) async fn run(socket: Socket, port: Port, stop: Stop) {
         (Socket::Tcp(stream), None) => serve(stream, Client::default(), port, stop).await,
         (Socket::Unix(stream), None) => serve(stream, Client::default(), port, stop).await,
         (Socket::Tcp(stream), Some(tls)) => {
-            let remote = stream.peer_addr().map_or_else(|_| "gone".to_owned(), |address| address.to_string());
-            handshake(stream, &remote, &tls, port, stop).await;
+            let remote = stream.peer_addr().ok();
+            handshake(stream, remote, &tls, port, stop).await;
         }
-        (Socket::Unix(stream), Some(tls)) => handshake(stream, "local", &tls, port, stop).await,
+        (Socket::Unix(stream), Some(tls)) => handshake(stream, None, &tls, port, stop).await,
     }
 }
 
-async fn handshake<S>(stream: S, remote: &str, tls: &tls::ServerTls, port: Port, mut stop: Stop)
+async fn handshake<S>(stream: S, remote: Option<SocketAddr>, tls: &tls::ServerTls, port: Port, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let accepted = tokio::select! {
         () = stop.wait() => return,
-        accepted = tls::accept(tls, stream) => accepted,
+        accepted = tls::accept(tls, stream, remote.map(|address| address.ip())) => accepted,
     };
     match accepted {
         Ok(accepted) => {
             let client = Client { common_name: accepted.common_name };
             serve(accepted.stream, client, port, stop).await;
         }
-        Err(error) => tracing::warn!(remote, %error, port = port.name, "rejected a connection"),
+        Err(error) => {
+            let remote = remote.map_or_else(|| "local".to_owned(), |address| address.to_string());
+            tracing::warn!(remote_addr = remote, %error, "rejected connection on {} endpoint", port.name);
+        }
     }
 }
 
