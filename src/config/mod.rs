@@ -178,7 +178,7 @@ impl Config {
             host_whitelist: settings.list("host-whitelist"),
             client_tls,
             peer_tls,
-            log: LogOptions::from_settings(settings),
+            log: LogOptions::from_settings(settings)?,
             warnings,
             name,
         })
