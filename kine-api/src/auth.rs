@@ -11,7 +11,7 @@ use crate::services::auth_server::Auth;
 use crate::to_status;
 
 /// Revision of an auth store in which nothing was ever changed, as in etcd.
-const FIRST_AUTH_REVISION: u64 = 1;
+pub(crate) const FIRST_AUTH_REVISION: u64 = 1;
 
 /// Answers etcd's Auth calls.
 pub(crate) struct AuthService(pub(crate) Api);

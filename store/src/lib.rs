@@ -23,6 +23,7 @@ pub mod engine;
 pub mod error;
 pub mod index;
 pub mod local;
+mod metrics;
 pub mod mvcc;
 pub mod watch;
 

@@ -59,6 +59,9 @@ impl Drop for Call {
         if self.measured {
             self.metrics.handling_seconds().observe(took.as_secs_f64());
         }
+        if self.method.is_etcd_unary() {
+            self.metrics.duration_seconds(code == Code::Ok).observe(took.as_secs_f64());
+        }
         if self.slow_after.is_some_and(|limit| took > limit) {
             warn!(
                 service = self.method.service,

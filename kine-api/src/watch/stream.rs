@@ -24,7 +24,7 @@ use tonic::Status;
 use super::fragment;
 use super::ready::ReadySet;
 use crate::api::Api;
-use crate::to_status;
+use crate::{metrics, to_status};
 
 /// Id that means the whole stream, or no watch.
 const NO_WATCH: i64 = -1;
@@ -77,9 +77,16 @@ pub(crate) struct WatchStream {
     ended: bool,
 }
 
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        metrics::WATCH_STREAMS.dec();
+    }
+}
+
 impl WatchStream {
     /// A stream without watches.
     pub(super) fn new(api: Api, requests: Requests) -> Self {
+        metrics::WATCH_STREAMS.inc();
         Self {
             api,
             requests,

@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use openraft::async_runtime::WatchReceiver;
@@ -10,6 +10,7 @@ use skiff_store::api::{
     RangeStream, Read, ReadReply, SnapshotStream, Status, Store, Vitals, Write, WriteReply,
 };
 use skiff_store::error::{Error, NodeError, Result};
+use skiff_store::mvcc::Mvcc;
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::skiff::v1::{Command, LeaseRevoke, command::Op};
 use skiff_store::watch::{WatchSpec, Watcher};
@@ -17,6 +18,7 @@ use tokio::sync::watch;
 
 use super::core::Core;
 use super::{Node, leases, quota};
+use crate::metrics::METRICS;
 
 /// About how many bytes one piece of a streamed range holds.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -44,11 +46,11 @@ impl Store for Node {
             self.recovered().await?;
         }
         if is_cheap(&read) {
-            return core.shared.mvcc.read(&read);
+            return evaluate(&core.shared.mvcc, &read);
         }
         let _permit = self.heavy_reads.acquire().await.map_err(|_| NodeError::Stopped)?;
         let mvcc = core.shared.mvcc.clone();
-        blocking(move || mvcc.read(&read)).await
+        blocking(move || evaluate(&mvcc, &read)).await
     }
 
     async fn read_stream(&self, request: pb::RangeRequest) -> Result<RangeStream> {
@@ -284,6 +286,16 @@ fn unfiltered(range: &pb::RangeRequest) -> bool {
         && range.max_mod_revision == 0
         && range.min_create_revision == 0
         && range.max_create_revision == 0
+}
+
+/// Answers a read from the state there is.
+fn evaluate(mvcc: &Mvcc, read: &Read) -> Result<ReadReply> {
+    let begun = Instant::now();
+    let reply = mvcc.read(read);
+    if matches!(read, Read::Range(_)) {
+        METRICS.range(reply.is_ok(), begun.elapsed());
+    }
+    reply
 }
 
 /// Runs blocking work off the async workers.

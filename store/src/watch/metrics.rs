@@ -4,19 +4,7 @@ use std::sync::LazyLock;
 
 use prometheus::{IntCounter, IntGauge};
 
-fn gauge(name: &str, help: &str) -> IntGauge {
-    prometheus::register_int_gauge!(name, help).unwrap_or_else(|error| {
-        tracing::warn!(name, %error, "metric is not exported");
-        IntGauge::new("unregistered", "not exported").expect("a constant name")
-    })
-}
-
-fn counter(name: &str, help: &str) -> IntCounter {
-    prometheus::register_int_counter!(name, help).unwrap_or_else(|error| {
-        tracing::warn!(name, %error, "metric is not exported");
-        IntCounter::new("unregistered", "not exported").expect("a constant name")
-    })
-}
+use crate::metrics::{counter, gauge};
 
 /// Watchers, synced or not.
 pub(super) static WATCHERS: LazyLock<IntGauge> =
