@@ -6,6 +6,14 @@ use prometheus::{IntCounter, IntGauge};
 
 use crate::metrics::{counter, gauge};
 
+/// Makes every metric appear, at zero, before the first watch.
+pub(super) fn init() {
+    for gauge in [&WATCHERS, &SLOW_WATCHERS, &PENDING_EVENTS] {
+        LazyLock::force(gauge);
+    }
+    LazyLock::force(&EVENTS);
+}
+
 /// Watchers, synced or not.
 pub(super) static WATCHERS: LazyLock<IntGauge> =
     LazyLock::new(|| gauge("etcd_debugging_mvcc_watcher_total", "Total number of watchers."));
