@@ -70,7 +70,7 @@ pub(super) async fn run(mut config: Config) -> Result<(), String> {
 
 fn open(config: &mut Config) -> Result<Opened, String> {
     let hosts = |urls: &[Endpoint]| {
-        urls.iter().map(|url| url.host.clone()).filter(|host| !host.is_empty()).collect::<Vec<_>>()
+        urls.iter().map(Endpoint::tls_name).filter(|host| !host.is_empty()).collect::<Vec<_>>()
     };
     let fixtures = config.data_dir.join("fixtures");
     config.client_tls.prepare(&fixtures.join("client"), &hosts(&config.listen.client))?;
