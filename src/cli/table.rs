@@ -138,7 +138,7 @@ pub(crate) const FLAGS: &[Flag] = &[
 
     on(Logging, "log-level", Choice(&["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]), "info", "Least severe level to log."),
     on(Logging, "log-format", Choice(&["json", "console"]), "json", "Shape of a log line."),
-    on(Logging, "log-outputs", List, "default", "Where to log: stderr, stdout, or files; \"default\" is stderr."),
+    on(Logging, "log-outputs", List, "default", "Where to log: stderr, stdout, files, or systemd/journal; \"default\" is stderr."),
     on(Logging, "enable-log-rotation", Bool, "false", "Replace the file of --log-outputs when it has grown."),
     on(Logging, "log-rotation-config-json", Text, r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#,
         "When to: megabytes, days to keep, files to keep (0 for no limit), local time in names, gzip."),

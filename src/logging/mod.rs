@@ -4,6 +4,7 @@
 //! Console: the same in words. An output that cannot be written to never stops
 //! the process.
 
+mod journal;
 mod rotate;
 
 use std::fmt::{self, Write as _};
@@ -21,6 +22,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
+use self::journal::Journal;
 use self::rotate::{Rotated, Rotation};
 use crate::cli::Settings;
 
@@ -96,9 +98,13 @@ fn is_file(output: &str) -> bool {
     output != DEFAULT && output != JOURNAL && !STDERR.contains(&output) && !STDOUT.contains(&output)
 }
 
-/// Opens an output. The journal is reached by standard error, which systemd
-/// reads.
+/// Opens an output.
 fn open(output: &str, rotation: Option<&Rotation>) -> Result<Box<dyn Write + Send>, String> {
+    if output == JOURNAL {
+        let journal = Journal::connect(Path::new(journal::SOCKET))
+            .map_err(|e| format!("--log-outputs: can't find journal at {}: {e}", journal::SOCKET))?;
+        return Ok(Box::new(journal));
+    }
     if !is_file(output) {
         return Ok(if STDOUT.contains(&output) { Box::new(io::stdout()) } else { Box::new(io::stderr()) });
     }
