@@ -8,8 +8,10 @@ mod compactor;
 mod config;
 mod etcd;
 mod logging;
+mod otlp;
 mod process;
 mod process_metrics;
+mod profiling;
 mod serve;
 mod tls;
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Tracing;
+
 /// Settings of the API, with etcd's defaults.
 #[derive(Debug, Clone)]
 pub struct ApiConfig {
@@ -26,6 +28,8 @@ pub struct ApiConfig {
     pub extensive_metrics: bool,
     /// Serve `/metrics` beside the rest.
     pub serve_metrics: bool,
+    /// Spans of requests; `None` for none.
+    pub tracing: Option<Tracing>,
 }
 
 impl ApiConfig {
@@ -50,6 +54,7 @@ impl Default for ApiConfig {
             min_lease_ttl: 2,
             extensive_metrics: false,
             serve_metrics: true,
+            tracing: None,
         }
     }
 }

@@ -37,6 +37,7 @@ mod maintenance;
 mod metrics;
 mod router;
 mod status;
+mod trace;
 mod validate;
 mod version;
 mod watch;
@@ -53,4 +54,5 @@ pub mod services {
 pub use config::ApiConfig;
 pub use router::{metrics_router, router};
 pub use status::to_status;
+pub use trace::{Span, Spans, Tracing};
 pub use version::ETCD_VERSION;

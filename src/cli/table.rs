@@ -46,7 +46,6 @@ impl Flag {
 
 const NO_BBOLT: &str = "the state is kept in RocksDB, not in bbolt";
 const NO_DISCOVERY: &str = "discovery is not offered; list the members in --initial-cluster";
-const NO_TRACING: &str = "OpenTelemetry export is not offered";
 const NO_V2: &str = "the v2 API and its proxy are not offered";
 const NO_HASH_CHECK: &str =
     "members' hashes are not compared on their own yet; etcdctl endpoint hashkv --cluster does";
@@ -82,6 +81,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Cluster, "initial-cluster", Text, "default=http://localhost:2380", "All members at the start: name=peer-url, separated by commas."),
     on(Cluster, "initial-cluster-state", Choice(&["new", "existing"]), "new", "\"new\" to start a cluster, \"existing\" to join one."),
     on(Cluster, "initial-cluster-token", Text, "etcd-cluster", "Tells clusters apart that start with the same member list."),
+    on(Cluster, "set-member-localaddr", Bool, "false", "Connect to peers from the first advertised peer address that is not the loopback's.")
+        .or(&["experimental-set-member-localaddr"]),
     on(Cluster, "advertise-client-urls", List, "http://localhost:2379", "This member's client URLs, as clients reach them."),
     on(Cluster, "strict-reconfig-check", Bool, "true", "Refuse membership changes that would lose the quorum."),
     on(Cluster, "pre-vote", Bool, "true", "Ask before an election whether it could be won."),
@@ -148,7 +149,17 @@ pub(crate) const FLAGS: &[Flag] = &[
         .or(&["experimental-warning-apply-duration"]),
     on(Logging, "metrics", Choice(&["basic", "extensive"]), "basic", "\"extensive\" adds histograms per call."),
     on(Logging, "listen-metrics-urls", List, "", "More URLs for /metrics and /health alone."),
-    on(Logging, "enable-pprof", Bool, "false", "Serve profiles of the Go runtime.").ignored("there is no Go runtime to profile"),
+    on(Logging, "enable-pprof", Bool, "false", "Serve profiles of the process at /debug/pprof/ of the client port."),
+    on(Logging, "enable-distributed-tracing", Bool, "false", "Send spans of requests to an OpenTelemetry collector.")
+        .or(&["experimental-enable-distributed-tracing"]),
+    on(Logging, "distributed-tracing-address", Text, "localhost:4317", "host:port of the collector (OTLP over gRPC, not encrypted).")
+        .or(&["experimental-distributed-tracing-address"]),
+    on(Logging, "distributed-tracing-service-name", Text, "etcd", "Name of the service in traces; the same on all members.")
+        .or(&["experimental-distributed-tracing-service-name"]),
+    on(Logging, "distributed-tracing-instance-id", Text, "", "Tells this member apart in traces.")
+        .or(&["experimental-distributed-tracing-instance-id"]),
+    on(Logging, "distributed-tracing-sampling-rate", Int, "0", "Of a million requests that belong to no trace, so many begin one.")
+        .or(&["experimental-distributed-tracing-sampling-rate"]),
 
     on(Features, "feature-gates", Text, "", "Features to switch: Name=true, separated by commas."),
     on(Features, "corrupt-check-time", Duration, "0s", "Time between comparisons of the members' hashes; 0 for none.")
@@ -186,7 +197,6 @@ pub(crate) const FLAGS: &[Flag] = &[
     off("enable-grpc-gateway", Bool, "true", "the JSON gateway is not offered yet"),
     off("client-cert-file", Text, "", "there is no gateway that would call the client port").file("client-transport-security.client-cert-file"),
     off("client-key-file", Text, "", "there is no gateway that would call the client port").file("client-transport-security.client-key-file"),
-    off("set-member-localaddr", Bool, "false", "connections leave from the address the system picks").or(&["experimental-set-member-localaddr"]),
     off("discovery", Text, "", NO_DISCOVERY),
     off("discovery-fallback", Text, "", NO_DISCOVERY),
     off("discovery-proxy", Text, "", NO_DISCOVERY),
@@ -205,11 +215,6 @@ pub(crate) const FLAGS: &[Flag] = &[
     off("discovery-cacert", Text, "", NO_DISCOVERY),
     off("discovery-user", Text, "", NO_DISCOVERY),
     off("discovery-password", Text, "", NO_DISCOVERY),
-    off("enable-distributed-tracing", Bool, "false", NO_TRACING).or(&["experimental-enable-distributed-tracing"]),
-    off("distributed-tracing-address", Text, "localhost:4317", NO_TRACING).or(&["experimental-distributed-tracing-address"]),
-    off("distributed-tracing-service-name", Text, "etcd", NO_TRACING).or(&["experimental-distributed-tracing-service-name"]),
-    off("distributed-tracing-instance-id", Text, "", NO_TRACING).or(&["experimental-distributed-tracing-instance-id"]),
-    off("distributed-tracing-sampling-rate", Int, "0", NO_TRACING).or(&["experimental-distributed-tracing-sampling-rate"]),
     off("logger", Text, "zap", "there is one logger"),
     off("log-package-levels", Text, "", "there is one log level"),
     off("enable-v2", Bool, "false", NO_V2),

@@ -4,6 +4,7 @@ mod endpoint;
 mod features;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ pub(crate) use endpoint::{Endpoint, Scheme};
 
 use crate::cli::Settings;
 use crate::logging::LogOptions;
+use crate::otlp::TracingOptions;
 use crate::tls::TlsOptions;
 
 /// Longest election time-out, in milliseconds, as with etcd.
@@ -119,12 +121,18 @@ pub(crate) struct Config {
     pub(crate) warn_apply: Duration,
     /// Histograms per call.
     pub(crate) extensive_metrics: bool,
+    /// Serve profiles of the process.
+    pub(crate) enable_pprof: bool,
+    /// Address to connect to peers from.
+    pub(crate) local_address: Option<IpAddr>,
     /// Host names HTTP clients may use; empty or "*" for any.
     pub(crate) host_whitelist: Vec<String>,
     /// TLS of the client port.
     pub(crate) client_tls: TlsOptions,
     /// TLS between peers.
     pub(crate) peer_tls: TlsOptions,
+    /// Spans of requests, if they are sent anywhere.
+    pub(crate) tracing: Option<TracingOptions>,
     /// Logs.
     pub(crate) log: LogOptions,
     /// What to tell once there is a logger.
@@ -152,6 +160,7 @@ impl Config {
         check_tls("client", &listen.client_http, &client_tls, &mut warnings)?;
         check_tls("peer", &listen.peer, &peer_tls, &mut warnings)?;
         let (heartbeat, election) = times(settings)?;
+        let local_address = local_address(settings, &advertise_peer)?;
         Ok(Config {
             data_dir: match settings.text("data-dir") {
                 "" => {
@@ -175,9 +184,12 @@ impl Config {
             warn_request: settings.duration("warning-unary-request-duration"),
             warn_apply: settings.duration("warning-apply-duration"),
             extensive_metrics: settings.text("metrics") == "extensive",
+            enable_pprof: settings.bool("enable-pprof"),
+            local_address,
             host_whitelist: settings.list("host-whitelist"),
             client_tls,
             peer_tls,
+            tracing: tracing(settings)?,
             log: LogOptions::from_settings(settings)?,
             warnings,
             name,
@@ -244,6 +256,45 @@ fn advertised(settings: &Settings) -> Result<(Vec<Endpoint>, Vec<Endpoint>), Str
         return Err("--initial-advertise-peer-urls must not be empty".to_owned());
     }
     Ok((client, peer))
+}
+
+/// The address `--set-member-localaddr` asks for: the first one advertised that
+/// others can see.
+fn local_address(settings: &Settings, advertise_peer: &[Endpoint]) -> Result<Option<IpAddr>, String> {
+    if !settings.bool("set-member-localaddr") && !features::enabled(settings, "SetMemberLocalAddr") {
+        return Ok(None);
+    }
+    let usable = |address: &IpAddr| !address.is_loopback() && !address.is_unspecified();
+    match advertise_peer.iter().filter_map(Endpoint::ip).find(usable) {
+        Some(address) => Ok(Some(address)),
+        None => Err("--set-member-localaddr: unable to set member local address: \
+                     --initial-advertise-peer-urls holds no address but the loopback's"
+            .to_owned()),
+    }
+}
+
+/// A whole, where sampling rates are counted.
+const MILLION: u32 = 1_000_000;
+
+fn tracing(settings: &Settings) -> Result<Option<TracingOptions>, String> {
+    if !settings.bool("enable-distributed-tracing") {
+        return Ok(None);
+    }
+    let wrong = |problem: &str| format!("distributed tracing configuration is not valid: ({problem})");
+    let rate = settings.int("distributed-tracing-sampling-rate");
+    if rate < 0 {
+        return Err(wrong("tracing sampling rate must be positive"));
+    }
+    let per_million = u32::try_from(rate)
+        .ok()
+        .filter(|rate| *rate <= MILLION)
+        .ok_or_else(|| wrong("tracing sampling rate must be less than 1000000"))?;
+    Ok(Some(TracingOptions {
+        address: settings.text("distributed-tracing-address").to_owned(),
+        service_name: settings.text("distributed-tracing-service-name").to_owned(),
+        instance_id: settings.text("distributed-tracing-instance-id").to_owned(),
+        per_million,
+    }))
 }
 
 fn bootstrap(settings: &Settings, name: &str, advertise_peer: &[Endpoint]) -> Result<Bootstrap, String> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use skiff_kine_api::Tracing;
 use skiff_store::pb::etcdserverpb::RangeRequest;
 use skiff_store::{Error, NodeError, Store, StoreExt};
 use tokio::sync::Semaphore;
@@ -14,7 +15,7 @@ use super::member::{self, Member};
 use crate::config::{Config, Endpoint};
 use crate::serve::{AllowedHosts, ConnectionOptions, Listener, Port, Stop, bind, serve};
 use crate::tls::{PeerClientTls, ServerTls};
-use crate::{compactor, process};
+use crate::{compactor, otlp, process, profiling};
 
 /// Requests under way have this long to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +35,7 @@ struct Opened {
     client_tls: Option<Arc<ServerTls>>,
     peer_tls: Option<Arc<ServerTls>>,
     peer_client_tls: Option<Arc<PeerClientTls>>,
+    tracing: Option<(Tracing, otlp::Exporter)>,
 }
 
 /// Runs a member until a signal, or until it cannot go on.
@@ -93,6 +95,7 @@ fn open(config: &mut Config) -> Result<Opened, String> {
         client_tls: ServerTls::new(&config.client_tls)?,
         peer_tls: ServerTls::new(&config.peer_tls)?,
         peer_client_tls: PeerClientTls::new(&config.peer_tls)?,
+        tracing: config.tracing.as_ref().map(otlp::start).transpose()?,
     })
 }
 
@@ -105,16 +108,24 @@ struct Ports {
 }
 
 impl Ports {
-    fn start(config: &Config, opened: Opened, member: &Member) -> Ports {
+    fn start(config: &Config, mut opened: Opened, member: &Member) -> Ports {
         let (stop_clients, stop) = Stop::new();
         let (stop_peers, peers_stop) = Stop::new();
+        let mut clients = JoinSet::new();
         let slots = Arc::new(Semaphore::new(process::connection_slots()));
         let options = ConnectionOptions::for_clients(&config.listen);
-        let api = member::api_config(config);
-        let whole = skiff_kine_api::router(member.store(), member.cluster(), api.clone(), stop.receiver());
+        let mut api = member::api_config(config);
+        api.tracing = opened.tracing.take().map(|(tracing, exporter)| {
+            clients.spawn(exporter.run(stop.clone()));
+            tracing
+        });
+        let mut whole =
+            skiff_kine_api::router(member.store(), member.cluster(), api.clone(), stop.receiver());
+        if config.enable_pprof {
+            whole = whole.merge(profiling::routes());
+        }
         let metrics = skiff_kine_api::metrics_router(member.store(), member.cluster(), api);
         let allowed = AllowedHosts::new(&config.host_whitelist);
-        let mut clients = JoinSet::new();
         let each = [("client", whole, opened.client), ("metrics", metrics, opened.metrics)];
         for (name, router, listeners) in each {
             for (url, listener) in listeners {

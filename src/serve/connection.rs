@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -75,8 +79,11 @@ pub(crate) struct Client {
 /// after the word to stop.
 pub(super) async fn run(socket: Socket, port: Port, stop: Stop) {
     match (socket, port.tls.clone()) {
-        (Socket::Tcp(stream), None) => serve(stream, Client::default(), port, stop).await,
-        (Socket::Unix(stream), None) => serve(stream, Client::default(), port, stop).await,
+        (Socket::Tcp(stream), None) => {
+            let remote = stream.peer_addr().ok();
+            serve(stream, remote, Client::default(), port, stop).await;
+        }
+        (Socket::Unix(stream), None) => serve(stream, None, Client::default(), port, stop).await,
         (Socket::Tcp(stream), Some(tls)) => {
             let remote = stream.peer_addr().ok();
             handshake(stream, remote, &tls, port, stop).await;
@@ -96,7 +103,7 @@ where
     match accepted {
         Ok(accepted) => {
             let client = Client { common_name: accepted.common_name };
-            serve(accepted.stream, client, port, stop).await;
+            serve(accepted.stream, remote, client, port, stop).await;
         }
         Err(error) => {
             let remote = remote.map_or_else(|| "local".to_owned(), |address| address.to_string());
@@ -105,7 +112,7 @@ where
     }
 }
 
-async fn serve<S>(stream: S, client: Client, port: Port, mut stop: Stop)
+async fn serve<S>(stream: S, remote: Option<SocketAddr>, client: Client, port: Port, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -113,7 +120,7 @@ where
         Some(_) => port.router.layer(axum::Extension(client)),
         None => port.router, // nothing to tell, and layering is not free
     };
-    let service = TowerToHyperService::new(router);
+    let service = WithRemote { inner: TowerToHyperService::new(router), remote };
     let builder = builder(&port.options);
     let stream = Readable::new(Calm::new(stream, port.options.min_ping_interval));
     let connection = builder.serve_connection::<_, _, axum::body::Body>(TokioIo::new(stream), service);
@@ -128,6 +135,26 @@ where
     if let Err(error) = result {
         // Clients come and go; that is worth a word only to who asks.
         tracing::debug!(%error, port = port.name, "a connection ended early");
+    }
+}
+
+/// Tells every request where it comes from.
+#[derive(Clone)]
+struct WithRemote<S> {
+    inner: S,
+    remote: Option<SocketAddr>,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithRemote<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> S::Future {
+        if let Some(remote) = self.remote {
+            request.extensions_mut().insert(ConnectInfo(remote));
+        }
+        self.inner.call(request)
     }
 }
 
