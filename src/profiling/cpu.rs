@@ -9,7 +9,7 @@ use super::encode::{self, Profile};
 /// Samples in a second of CPU time, as with Go.
 const FREQUENCY: i32 = 100;
 /// Where a stack must not be walked from: code that may hold the locks that
-/// walking takes.
+/// walking takes. Time in the C library and in system calls is thus not seen.
 const LEFT_ALONE: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
 
 /// Samples the process for a time; answers a compressed profile.
