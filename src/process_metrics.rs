@@ -13,6 +13,9 @@ struct ProcessMetrics {
     virtual_bytes: Gauge,
     resident_bytes: Gauge,
     start_seconds: Gauge,
+    /// The same two under the names etcd gives them.
+    used_fds: Gauge,
+    limit_fds: Gauge,
 }
 
 /// Exports the metrics.
@@ -38,6 +41,8 @@ impl ProcessMetrics {
                 "process_start_time_seconds",
                 "Start time of the process since unix epoch in seconds.",
             )?,
+            used_fds: Gauge::new("os_fd_used", "The number of used file descriptors.")?,
+            limit_fds: Gauge::new("os_fd_limit", "The file descriptor limit.")?,
         })
     }
 
@@ -50,12 +55,14 @@ impl ProcessMetrics {
         }
         if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
             self.open_fds.set(entries.count() as f64);
+            self.used_fds.set(self.open_fds.get());
         }
         let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
         self.max_fds.set(limit.current.map_or(f64::INFINITY, |most| most as f64));
+        self.limit_fds.set(self.max_fds.get());
     }
 
-    fn all(&self) -> [&dyn Collector; 6] {
+    fn all(&self) -> [&dyn Collector; 8] {
         [
             &self.cpu_seconds,
             &self.open_fds,
@@ -63,6 +70,8 @@ impl ProcessMetrics {
             &self.virtual_bytes,
             &self.resident_bytes,
             &self.start_seconds,
+            &self.used_fds,
+            &self.limit_fds,
         ]
     }
 }
@@ -117,7 +126,7 @@ mod tests {
     #[test]
     fn this_process_uses_something() {
         let metrics = ProcessMetrics::new().unwrap();
-        assert_eq!(metrics.collect().len(), 6);
+        assert_eq!(metrics.collect().len(), 8);
         assert!(metrics.resident_bytes.get() > 100_000.0);
         assert!(metrics.virtual_bytes.get() >= metrics.resident_bytes.get());
         assert!(metrics.open_fds.get() > 0.0 && metrics.max_fds.get() >= metrics.open_fds.get());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::Tracing;
 use crate::auth::TokenKind;
 
 /// Settings of the API, with etcd's defaults.
@@ -39,6 +40,8 @@ pub struct ApiConfig {
     pub gateway: bool,
     /// Most WebSockets open at a time.
     pub max_websockets: usize,
+    /// Spans of requests; `None` for none.
+    pub tracing: Option<Tracing>,
 }
 
 impl ApiConfig {
@@ -68,6 +71,7 @@ impl Default for ApiConfig {
             client_cert_auth: false,
             gateway: true,
             max_websockets: 1024,
+            tracing: None,
         }
     }
 }

@@ -72,7 +72,9 @@ impl Kv for KvService {
         validate::put(&request).map_err(to_status)?;
         let caller = self.0.caller(from).await?;
         validate::proposal(&request, self.0.config.max_request_bytes).map_err(to_status)?;
+        let bytes = request.key.len() + request.value.len();
         let mut response = self.0.store.by(&caller).put(request).await.map_err(to_status)?;
+        metrics::PUT_BYTES.add(bytes as i64);
         self.0.fill(&mut response.header);
         metrics::MVCC.put.inc();
         Ok(Response::new(response))

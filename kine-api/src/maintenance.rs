@@ -12,13 +12,29 @@ use tonic::{Request, Response, Status};
 
 use crate::api::Api;
 use crate::services::maintenance_server::Maintenance;
-use crate::{ETCD_VERSION, to_status};
+use crate::{ETCD_VERSION, metrics, to_status};
 
 /// Largest piece of a snapshot, in bytes.
 const SNAPSHOT_PIECE: usize = 64 << 10;
 
 /// Answers etcd's Maintenance calls from a store.
 pub(crate) struct MaintenanceService(pub(crate) Api);
+
+/// Counts a defragmentation as long as it lasts, also one whose caller is gone.
+struct Inflight;
+
+impl Inflight {
+    fn start() -> Self {
+        metrics::DEFRAG_INFLIGHT.inc();
+        Inflight
+    }
+}
+
+impl Drop for Inflight {
+    fn drop(&mut self) {
+        metrics::DEFRAG_INFLIGHT.dec();
+    }
+}
 
 type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
 
@@ -114,6 +130,8 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
         let (from, _) = self.0.split(request);
         self.0.authorize(from, Access::Admin).await?;
+        let _inflight = Inflight::start();
+        let _timer = metrics::DEFRAG_SECONDS.start_timer();
         self.0.store.defragment().await.map_err(to_status)?;
         Ok(Response::new(pb::DefragmentResponse { header: Some(self.0.header(0)) }))
     }
@@ -121,6 +139,7 @@ impl Maintenance for MaintenanceService {
     async fn hash(&self, request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
         let (from, request) = self.0.split(request);
         let caller = self.0.caller(from).await?;
+        let _timer = metrics::HASH_SECONDS.start_timer();
         let mut response = self.0.store.by(&caller).hash(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         Ok(Response::new(response))
@@ -132,6 +151,7 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<pb::HashKvResponse>, Status> {
         let (from, request) = self.0.split(request);
         let caller = self.0.caller(from).await?;
+        let _timer = metrics::HASH_REV_SECONDS.start_timer();
         let mut response = self.0.store.by(&caller).hash_kv(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         Ok(Response::new(response))

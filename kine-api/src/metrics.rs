@@ -68,6 +68,15 @@ fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     register(IntGaugeVec::new(Opts::new(name, help), labels).expect("constant metric"))
 }
 
+fn histogram(name: &str, help: &str, buckets: Vec<f64>) -> Histogram {
+    register(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)).expect("constant metric"))
+}
+
+/// `count` upper bounds, each double the one before.
+fn doubling(start: f64, count: i32) -> Vec<f64> {
+    (0..count).map(|power| start * 2f64.powi(power)).collect()
+}
+
 /// Counters of one method.
 pub(crate) struct MethodMetrics {
     pub(crate) started: IntCounter,
@@ -75,6 +84,8 @@ pub(crate) struct MethodMetrics {
     pub(crate) sent: IntCounter,
     handled: Vec<IntCounter>,
     handling: OnceLock<Histogram>,
+    /// Failed calls, and successful ones.
+    durations: [OnceLock<Histogram>; 2],
     labels: [&'static str; 3],
 }
 
@@ -88,6 +99,13 @@ impl MethodMetrics {
     pub(crate) fn handling_seconds(&self) -> &Histogram {
         self.handling.get_or_init(|| HANDLING.with_label_values(&self.labels))
     }
+
+    /// Durations of successful or failed calls; appears once asked for.
+    pub(crate) fn duration_seconds(&self, success: bool) -> &Histogram {
+        let success_label = if success { "true" } else { "false" };
+        self.durations[usize::from(success)]
+            .get_or_init(|| DURATION.with_label_values(&[self.labels[2], success_label]))
+    }
 }
 
 static HANDLING: LazyLock<HistogramVec> = LazyLock::new(|| {
@@ -96,6 +114,16 @@ static HANDLING: LazyLock<HistogramVec> = LazyLock::new(|| {
         "Histogram of response latency (seconds) of gRPC that had been application-level handled by the server.",
     );
     register(HistogramVec::new(opts, &["grpc_type", "grpc_service", "grpc_method"]).expect("constant metric"))
+});
+
+static DURATION: LazyLock<HistogramVec> = LazyLock::new(|| {
+    let opts = HistogramOpts::new(
+        "etcd_server_request_duration_seconds",
+        "Response latency distribution in seconds for each type.",
+    );
+    register(
+        HistogramVec::new(opts.buckets(doubling(0.0001, 20)), &["type", "success"]).expect("constant metric"),
+    )
 });
 
 static BY_METHOD: LazyLock<Vec<MethodMetrics>> = LazyLock::new(|| {
@@ -128,6 +156,7 @@ static BY_METHOD: LazyLock<Vec<MethodMetrics>> = LazyLock::new(|| {
                 sent: sent.with_label_values(&labels),
                 handled: CODES.iter().map(|c| handled.with_label_values(&[kind, service, name, c])).collect(),
                 handling: OnceLock::new(),
+                durations: [OnceLock::new(), OnceLock::new()],
                 labels,
             }
         })
@@ -176,6 +205,7 @@ macro_rules! statics {
             LazyLock::force(&BY_METHOD);
             LazyLock::force(&CLIENT_REQUESTS);
             LazyLock::force(&MVCC);
+            LazyLock::force(&DURATION);
         }
     };
 }
@@ -209,6 +239,18 @@ statics! {
     DB_IN_USE: IntGauge = gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes.");
     REVISION: IntGauge = gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.");
     AUTH_REVISION: IntGauge = gauge("etcd_debugging_auth_revision", "The current revision of auth store.");
+    /// Watch streams that are open.
+    WATCH_STREAMS: IntGauge = gauge("etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.");
+    /// Bytes of keys and values that clients put.
+    PUT_BYTES: IntGauge = gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "The total size of put kv pairs seen by this member.");
+    /// Seconds a hash of everything took.
+    HASH_SECONDS: Histogram = histogram("etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.", doubling(0.01, 15));
+    /// Seconds a hash at a revision took.
+    HASH_REV_SECONDS: Histogram = histogram("etcd_mvcc_hash_rev_duration_seconds", "The latency distribution of storage hash by revision operation.", doubling(0.01, 15));
+    /// Defragmentations under way.
+    DEFRAG_INFLIGHT: IntGauge = gauge("etcd_disk_defrag_inflight", "Whether or not defrag is active on the member. 1 means active, 0 means not.");
+    /// Seconds a defragmentation took.
+    DEFRAG_SECONDS: Histogram = histogram("etcd_disk_backend_defrag_duration_seconds", "The latency distribution of backend defragmentation.", doubling(0.1, 13));
     COMPACT_REVISION: IntGauge = gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.");
 }
 

@@ -27,7 +27,8 @@ use crate::{ApiConfig, gateway, http as web, metrics};
 
 /// The whole API: gRPC, its JSON gateway, health, version and metrics.
 ///
-/// `shutdown` turns true when the member stops: streams then end with
+/// Requests that carry an [`axum::extract::ConnectInfo`] of a socket address are
+/// logged with it. `shutdown` turns true when the member stops: streams then end with
 /// "etcdserver: server stopped", so that connections can drain. Must be called
 /// within a tokio runtime that lives as long as the router.
 pub fn router(

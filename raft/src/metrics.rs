@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, IntGaugeVec, Opts};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Opts};
 
 /// The counters of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -26,6 +26,11 @@ pub struct Metrics {
     pub slow_read_indexes: IntCounter,
     pub read_indexes_failed: IntCounter,
     pub apply_duration: Histogram,
+    pub range_duration: HistogramVec,
+    pub keys: IntGauge,
+    pub compaction_pause: Histogram,
+    pub compaction_total: Histogram,
+    pub compaction_last: IntGauge,
     pub learner_promote_successes: IntCounter,
     pub learner_promote_failures: IntCounter,
     pub snapshot_apply_in_progress: IntGauge,
@@ -97,6 +102,29 @@ impl Metrics {
                 "The latency distributions of v2 apply called by backend.",
                 exponential(0.0001, 20),
             ),
+            range_duration: register(HistogramVec::new(
+                HistogramOpts::new(
+                    "etcd_server_range_duration_seconds",
+                    "The latency distributions of txn.Range",
+                )
+                .buckets(exponential(0.0001, 20)),
+                &["success"],
+            )),
+            keys: gauge("etcd_debugging_mvcc_keys_total", "Total number of keys."),
+            compaction_pause: histogram(
+                "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
+                "Bucketed histogram of db compaction pause duration.",
+                exponential(1.0, 13),
+            ),
+            compaction_total: histogram(
+                "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
+                "Bucketed histogram of db compaction total duration.",
+                exponential(100.0, 14),
+            ),
+            compaction_last: gauge(
+                "etcd_debugging_mvcc_db_compaction_last",
+                "The unix time of the last db compaction. Resets to 0 on start.",
+            ),
             learner_promote_successes: counter(
                 "etcd_server_learner_promote_successes",
                 "The total number of successful learner promotions while this member is leader.",
@@ -139,6 +167,12 @@ impl Metrics {
                 "The total number of comparisons of members' hashes made while this member led.",
             ),
         }
+    }
+
+    /// Records a range that was evaluated.
+    pub fn range(&self, success: bool, took: Duration) {
+        let success = if success { "true" } else { "false" };
+        self.range_duration.with_label_values(&[success]).observe(took.as_secs_f64());
     }
 
     /// Records an applied batch.

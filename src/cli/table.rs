@@ -46,9 +46,7 @@ impl Flag {
 
 const NO_BBOLT: &str = "the state is kept in RocksDB, not in bbolt";
 const NO_DISCOVERY: &str = "discovery is not offered; list the members in --initial-cluster";
-const NO_TRACING: &str = "OpenTelemetry export is not offered";
 const NO_V2: &str = "the v2 API and its proxy are not offered";
-const NO_ROTATION: &str = "logs are not rotated here; the service manager does it";
 
 use Group::{Auth, Cluster, Features, Limits, Logging, Member, Security, Unsafe};
 use Kind::{Bool, Choice, Duration, Int, List, Text};
@@ -70,8 +68,7 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Member, "election-timeout", Int, "1000", "Milliseconds without a heartbeat before an election; at least five heartbeats."),
     on(Member, "socket-reuse-port", Bool, "false", "Let several sockets listen on one port."),
     on(Member, "socket-reuse-address", Bool, "false", "Listen although old connections to the port linger."),
-    on(Member, "grpc-keepalive-min-time", Duration, "5s", "Shortest time a client should leave between two pings.")
-        .ignored("clients that ping more often are tolerated"),
+    on(Member, "grpc-keepalive-min-time", Duration, "5s", "Shortest time a client must leave between two pings; who pings more often is let go. 0 for gRPC's five minutes."),
     on(Member, "grpc-keepalive-interval", Duration, "2h", "Time between pings to a silent client; 0 for none."),
     on(Member, "grpc-keepalive-timeout", Duration, "20s", "Time a client has to answer a ping."),
     on(Member, "config-file", Text, "", "YAML file to read all settings from; flags and environment are then ignored."),
@@ -80,6 +77,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     on(Cluster, "initial-cluster", Text, "default=http://localhost:2380", "All members at the start: name=peer-url, separated by commas."),
     on(Cluster, "initial-cluster-state", Choice(&["new", "existing"]), "new", "\"new\" to start a cluster, \"existing\" to join one."),
     on(Cluster, "initial-cluster-token", Text, "etcd-cluster", "Tells clusters apart that start with the same member list."),
+    on(Cluster, "set-member-localaddr", Bool, "false", "Connect to peers from the first advertised peer address that is not the loopback's.")
+        .or(&["experimental-set-member-localaddr"]),
     on(Cluster, "advertise-client-urls", List, "http://localhost:2379", "This member's client URLs, as clients reach them."),
     on(Cluster, "strict-reconfig-check", Bool, "true", "Refuse membership changes that would lose the quorum."),
     on(Cluster, "pre-vote", Bool, "true", "Ask before an election whether it could be won."),
@@ -119,6 +118,8 @@ pub(crate) const FLAGS: &[Flag] = &[
         .file("peer-transport-security.allowed-cn"),
     on(Security, "peer-cert-allowed-hostname", List, "", "Host names one of which a peer's certificate must bear.")
         .file("peer-transport-security.allowed-hostname"),
+    on(Security, "peer-skip-client-san-verification", Bool, "false", "Let peers come from other addresses than their certificates say.")
+        .or(&["experimental-peer-skip-client-san-verification"]).file("peer-transport-security.skip-client-san-verification"),
     on(Security, "peer-auto-tls", Bool, "false", "Make a self-signed certificate for the peer port.").file("peer-transport-security.auto-tls"),
     on(Security, "self-signed-cert-validity", Int, "1", "Years the certificates of --auto-tls are valid."),
     on(Security, "tls-min-version", Choice(&["", "TLS1.2", "TLS1.3"]), "TLS1.2", "Lowest TLS version."),
@@ -133,14 +134,27 @@ pub(crate) const FLAGS: &[Flag] = &[
 
     on(Logging, "log-level", Choice(&["debug", "info", "warn", "error", "dpanic", "panic", "fatal"]), "info", "Least severe level to log."),
     on(Logging, "log-format", Choice(&["json", "console"]), "json", "Shape of a log line."),
-    on(Logging, "log-outputs", List, "default", "Where to log: stderr, stdout, or files; \"default\" is stderr."),
+    on(Logging, "log-outputs", List, "default", "Where to log: stderr, stdout, files, or systemd/journal; \"default\" is stderr."),
+    on(Logging, "enable-log-rotation", Bool, "false", "Replace the file of --log-outputs when it has grown."),
+    on(Logging, "log-rotation-config-json", Text, r#"{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}"#,
+        "When to: megabytes, days to keep, files to keep (0 for no limit), local time in names, gzip."),
     on(Logging, "warning-unary-request-duration", Duration, "300ms", "Requests that take longer are logged.")
         .or(&["experimental-warning-unary-request-duration"]),
     on(Logging, "warning-apply-duration", Duration, "100ms", "Applying that takes longer is logged.")
         .or(&["experimental-warning-apply-duration"]),
     on(Logging, "metrics", Choice(&["basic", "extensive"]), "basic", "\"extensive\" adds histograms per call."),
     on(Logging, "listen-metrics-urls", List, "", "More URLs for /metrics and /health alone."),
-    on(Logging, "enable-pprof", Bool, "false", "Serve profiles of the Go runtime.").ignored("there is no Go runtime to profile"),
+    on(Logging, "enable-pprof", Bool, "false", "Serve profiles of the process at /debug/pprof/ of the client port."),
+    on(Logging, "enable-distributed-tracing", Bool, "false", "Send spans of requests to an OpenTelemetry collector.")
+        .or(&["experimental-enable-distributed-tracing"]),
+    on(Logging, "distributed-tracing-address", Text, "localhost:4317", "host:port of the collector (OTLP over gRPC, not encrypted).")
+        .or(&["experimental-distributed-tracing-address"]),
+    on(Logging, "distributed-tracing-service-name", Text, "etcd", "Name of the service in traces; the same on all members.")
+        .or(&["experimental-distributed-tracing-service-name"]),
+    on(Logging, "distributed-tracing-instance-id", Text, "", "Tells this member apart in traces.")
+        .or(&["experimental-distributed-tracing-instance-id"]),
+    on(Logging, "distributed-tracing-sampling-rate", Int, "0", "Of a million requests that belong to no trace, so many begin one.")
+        .or(&["experimental-distributed-tracing-sampling-rate"]),
 
     on(Features, "feature-gates", Text, "", "Features to switch: Name=true, separated by commas."),
     on(Features, "corrupt-check-time", Duration, "0s", "Time between comparisons of the members' hashes; 0 for none.")
@@ -174,9 +188,6 @@ pub(crate) const FLAGS: &[Flag] = &[
     off("wait-cluster-ready-timeout", Duration, "5s", "readiness is reported when a leader is known").or(&["experimental-wait-cluster-ready-timeout"]),
     off("client-cert-file", Text, "", "the JSON gateway does not go through the client port").file("client-transport-security.client-cert-file"),
     off("client-key-file", Text, "", "the JSON gateway does not go through the client port").file("client-transport-security.client-key-file"),
-    off("peer-skip-client-san-verification", Bool, "false", "names in client certificates are not compared with addresses")
-        .or(&["experimental-peer-skip-client-san-verification"]).file("peer-transport-security.skip-client-san-verification"),
-    off("set-member-localaddr", Bool, "false", "connections leave from the address the system picks").or(&["experimental-set-member-localaddr"]),
     off("discovery", Text, "", NO_DISCOVERY),
     off("discovery-fallback", Text, "", NO_DISCOVERY),
     off("discovery-proxy", Text, "", NO_DISCOVERY),
@@ -195,15 +206,8 @@ pub(crate) const FLAGS: &[Flag] = &[
     off("discovery-cacert", Text, "", NO_DISCOVERY),
     off("discovery-user", Text, "", NO_DISCOVERY),
     off("discovery-password", Text, "", NO_DISCOVERY),
-    off("enable-distributed-tracing", Bool, "false", NO_TRACING).or(&["experimental-enable-distributed-tracing"]),
-    off("distributed-tracing-address", Text, "localhost:4317", NO_TRACING).or(&["experimental-distributed-tracing-address"]),
-    off("distributed-tracing-service-name", Text, "etcd", NO_TRACING).or(&["experimental-distributed-tracing-service-name"]),
-    off("distributed-tracing-instance-id", Text, "", NO_TRACING).or(&["experimental-distributed-tracing-instance-id"]),
-    off("distributed-tracing-sampling-rate", Int, "0", NO_TRACING).or(&["experimental-distributed-tracing-sampling-rate"]),
     off("logger", Text, "zap", "there is one logger"),
     off("log-package-levels", Text, "", "there is one log level"),
-    off("enable-log-rotation", Bool, "false", NO_ROTATION),
-    off("log-rotation-config-json", Text, "", NO_ROTATION),
     off("enable-v2", Bool, "false", NO_V2),
     off("experimental-enable-v2v3", Text, "", NO_V2),
     off("v2-deprecation", Text, "write-only", NO_V2),

@@ -80,6 +80,14 @@ impl Endpoint {
         Ok(Endpoint { scheme, host: host.to_owned(), port })
     }
 
+    /// The name a client of TLS expects of it.
+    pub(crate) fn tls_name(&self) -> String {
+        match self.scheme {
+            Scheme::Unix | Scheme::Unixs => "localhost".to_owned(),
+            Scheme::Http | Scheme::Https => self.host.clone(),
+        }
+    }
+
     /// The address, if the host is one.
     pub(crate) fn ip(&self) -> Option<IpAddr> {
         self.host.parse().ok()

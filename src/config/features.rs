@@ -13,6 +13,8 @@ enum Gate {
     CompactHashCheck,
     /// Compare hashes before serving.
     InitialCorruptCheck,
+    /// Something that is asked for by name: see [`enabled`].
+    Named,
     /// Nothing: why.
     Nothing(&'static str),
 }
@@ -22,12 +24,12 @@ const GATES: [(&str, Gate); 11] = [
     ("AllAlpha", Gate::AllAlpha),
     ("AllBeta", Gate::Nothing("no feature here is beta")),
     ("CompactHashCheck", Gate::CompactHashCheck),
-    ("DistributedTracing", Gate::Nothing("OpenTelemetry export is not offered")),
+    ("DistributedTracing", Gate::Nothing("--enable-distributed-tracing switches it")),
     ("FastLeaseKeepAlive", Gate::Nothing("lease renewals never wait for the log")),
     ("InitialCorruptCheck", Gate::InitialCorruptCheck),
     ("LeaseCheckpoint", Gate::Nothing("remaining times of leases are always replicated")),
     ("LeaseCheckpointPersist", Gate::Nothing("remaining times of leases are always kept")),
-    ("SetMemberLocalAddr", Gate::Nothing("connections leave from the address the system picks")),
+    ("SetMemberLocalAddr", Gate::Named),
     ("StopGRPCServiceOnDefrag", Gate::Nothing("defragmentation does not stop requests")),
     ("TxnModeWriteWithSharedBuffer", Gate::Nothing("the state is kept in RocksDB, not in bbolt")),
 ];
@@ -65,6 +67,7 @@ pub(crate) fn corruption_checks(
             Gate::AllAlpha => all = on,
             Gate::InitialCorruptCheck => initial = Some(on),
             Gate::CompactHashCheck => compact = Some(on),
+            Gate::Named => {}
             Gate::Nothing(why) => warnings.push(format!("feature gate {name} has no effect: {why}")),
         }
     }
@@ -99,4 +102,11 @@ fn switch(
         (true, None) => Ok(settings.bool(flag)),
         (false, gated) => Ok(gated.unwrap_or(all)),
     }
+}
+
+/// True if a gate was switched on.
+pub(crate) fn enabled(settings: &Settings, name: &str) -> bool {
+    settings.list("feature-gates").iter().any(|gate| {
+        gate.split_once('=').is_some_and(|(gate, text)| gate == name && value::bool(text) == Ok(true))
+    })
 }

@@ -5,6 +5,7 @@ mod endpoint;
 mod features;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,12 +15,15 @@ pub(crate) use features::CorruptionChecks;
 
 use crate::cli::Settings;
 use crate::logging::LogOptions;
+use crate::otlp::TracingOptions;
 use crate::tls::TlsOptions;
 
 /// Longest election time-out, in milliseconds, as with etcd.
 const MAX_ELECTION_MS: i64 = 50_000;
 /// Shortest interval of progress reports, as with etcd.
 const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// What `--grpc-keepalive-min-time 0` leaves in force with etcd: gRPC's default.
+const GRPC_MIN_PING_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// What to keep when compacting on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub(crate) struct Listen {
     pub(crate) peer: Vec<Endpoint>,
     /// Set SO_REUSEPORT.
     pub(crate) reuse_port: bool,
+    /// Shortest time a client must leave between two pings.
+    pub(crate) min_ping_interval: Duration,
     /// Time between pings to silent clients; zero for none.
     pub(crate) keepalive_interval: Duration,
     /// Time a client has to answer one.
@@ -126,6 +132,10 @@ pub(crate) struct Config {
     pub(crate) corruption_checks: CorruptionChecks,
     /// Histograms per call.
     pub(crate) extensive_metrics: bool,
+    /// Serve profiles of the process.
+    pub(crate) enable_pprof: bool,
+    /// Address to connect to peers from.
+    pub(crate) local_address: Option<IpAddr>,
     /// Host names HTTP clients may use; empty or "*" for any.
     pub(crate) host_whitelist: Vec<String>,
     /// Origins browsers may call from; empty or "*" for any.
@@ -138,6 +148,8 @@ pub(crate) struct Config {
     pub(crate) peer_tls: TlsOptions,
     /// Users and tokens.
     pub(crate) auth: AuthOptions,
+    /// Spans of requests, if they are sent anywhere.
+    pub(crate) tracing: Option<TracingOptions>,
     /// Logs.
     pub(crate) log: LogOptions,
     /// What to tell once there is a logger.
@@ -166,6 +178,7 @@ impl Config {
         check_tls("peer", &listen.peer, &peer_tls, &mut warnings)?;
         let (heartbeat, election) = times(settings)?;
         let auth = AuthOptions::from_settings(settings, &mut warnings)?;
+        let local_address = local_address(settings, &advertise_peer)?;
         Ok(Config {
             data_dir: match settings.text("data-dir") {
                 "" => {
@@ -195,13 +208,16 @@ impl Config {
             warn_apply: settings.duration("warning-apply-duration"),
             corruption_checks,
             extensive_metrics: settings.text("metrics") == "extensive",
+            enable_pprof: settings.bool("enable-pprof"),
+            local_address,
             host_whitelist: settings.list("host-whitelist"),
             cors: settings.list("cors"),
             gateway: settings.bool("enable-grpc-gateway"),
             client_tls,
             peer_tls,
             auth,
-            log: LogOptions::from_settings(settings),
+            tracing: tracing(settings)?,
+            log: LogOptions::from_settings(settings)?,
             warnings,
             name,
         })
@@ -252,6 +268,10 @@ fn listen(settings: &Settings) -> Result<Listen, String> {
         metrics: bindable(settings, "listen-metrics-urls")?,
         peer: bindable(settings, "listen-peer-urls")?,
         reuse_port: settings.bool("socket-reuse-port"),
+        min_ping_interval: match settings.duration("grpc-keepalive-min-time") {
+            Duration::ZERO => GRPC_MIN_PING_INTERVAL,
+            interval => interval,
+        },
         keepalive_interval: settings.duration("grpc-keepalive-interval"),
         keepalive_timeout: settings.duration("grpc-keepalive-timeout"),
         max_concurrent_streams: match settings.int("max-concurrent-streams") {
@@ -285,6 +305,45 @@ fn advertised(settings: &Settings) -> Result<(Vec<Endpoint>, Vec<Endpoint>), Str
         return Err("--initial-advertise-peer-urls must not be empty".to_owned());
     }
     Ok((client, peer))
+}
+
+/// The address `--set-member-localaddr` asks for: the first one advertised that
+/// others can see.
+fn local_address(settings: &Settings, advertise_peer: &[Endpoint]) -> Result<Option<IpAddr>, String> {
+    if !settings.bool("set-member-localaddr") && !features::enabled(settings, "SetMemberLocalAddr") {
+        return Ok(None);
+    }
+    let usable = |address: &IpAddr| !address.is_loopback() && !address.is_unspecified();
+    match advertise_peer.iter().filter_map(Endpoint::ip).find(usable) {
+        Some(address) => Ok(Some(address)),
+        None => Err("--set-member-localaddr: unable to set member local address: \
+                     --initial-advertise-peer-urls holds no address but the loopback's"
+            .to_owned()),
+    }
+}
+
+/// A whole, where sampling rates are counted.
+const MILLION: u32 = 1_000_000;
+
+fn tracing(settings: &Settings) -> Result<Option<TracingOptions>, String> {
+    if !settings.bool("enable-distributed-tracing") {
+        return Ok(None);
+    }
+    let wrong = |problem: &str| format!("distributed tracing configuration is not valid: ({problem})");
+    let rate = settings.int("distributed-tracing-sampling-rate");
+    if rate < 0 {
+        return Err(wrong("tracing sampling rate must be positive"));
+    }
+    let per_million = u32::try_from(rate)
+        .ok()
+        .filter(|rate| *rate <= MILLION)
+        .ok_or_else(|| wrong("tracing sampling rate must be less than 1000000"))?;
+    Ok(Some(TracingOptions {
+        address: settings.text("distributed-tracing-address").to_owned(),
+        service_name: settings.text("distributed-tracing-service-name").to_owned(),
+        instance_id: settings.text("distributed-tracing-instance-id").to_owned(),
+        per_million,
+    }))
 }
 
 fn bootstrap(settings: &Settings, name: &str, advertise_peer: &[Endpoint]) -> Result<Bootstrap, String> {

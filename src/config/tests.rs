@@ -84,6 +84,26 @@ fn wrong_combinations_are_refused_with_the_flag_named() {
         ),
         (&["--max-concurrent-streams=-1"], "--max-concurrent-streams"),
         (&["--feature-gates=Nope=true"], "unrecognized feature gate"),
+        (&["--log-outputs=default,stdout"], "multi logoutput for \"default\""),
+        (&["--log-outputs=systemd/journal,stdout"], "running with systemd/journal"),
+        (&["--enable-log-rotation"], "--log-outputs requires a single file path"),
+        (&["--enable-log-rotation", "--log-outputs=stdout,stderr"], "requires a single file path"),
+        (&["--enable-log-rotation", "--log-outputs=/a,/b"], "requires a single file path"),
+        (
+            &["--enable-log-rotation", "--log-outputs=/a", "--log-rotation-config-json={"],
+            "improperly formatted log rotation config",
+        ),
+        (
+            &["--enable-distributed-tracing", "--distributed-tracing-sampling-rate=2000000"],
+            "tracing sampling rate must be less than 1000000",
+        ),
+        (
+            &[
+                "--experimental-enable-distributed-tracing",
+                "--experimental-distributed-tracing-sampling-rate=-1",
+            ],
+            "tracing sampling rate must be positive",
+        ),
         (&["--cert-file=/c.pem"], "--key-file"),
         (&["--client-cert-auth"], "--trusted-ca-file"),
         (&["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"], "--tls-m"),
@@ -112,6 +132,27 @@ fn retention_is_hours_or_a_duration_or_revisions() {
     assert_eq!(retention("periodic", "5m"), AutoCompaction::Periodic(Duration::from_secs(300)));
     assert_eq!(retention("revision", "1000"), AutoCompaction::Revision(1000));
     assert_eq!(retention("revision", "0"), AutoCompaction::Off);
+}
+
+#[test]
+fn peers_are_connected_to_from_the_address_that_is_advertised() {
+    let with = |flags: &[&str], urls: &str| {
+        let members = urls.split(',').map(|url| format!("default={url}")).collect::<Vec<_>>().join(",");
+        let given = [format!("--initial-advertise-peer-urls={urls}"), format!("--initial-cluster={members}")];
+        let all: Vec<&str> = flags.iter().copied().chain(given.iter().map(String::as_str)).collect();
+        config(&all).map(|config| config.local_address)
+    };
+    let urls = "http://name:1,http://127.0.0.1:1,http://0.0.0.0:1,http://192.0.2.1:1,http://192.0.2.2:1";
+    assert_eq!(with(&[], urls), Ok(None));
+    for flag in [
+        "--set-member-localaddr",
+        "--experimental-set-member-localaddr",
+        "--feature-gates=SetMemberLocalAddr=true",
+    ] {
+        assert_eq!(with(&[flag], urls), Ok(Some("192.0.2.1".parse().unwrap())), "{flag}");
+    }
+    let error = with(&["--set-member-localaddr"], "http://localhost:1,http://127.0.0.1:2").unwrap_err();
+    assert!(error.contains("unable to set member local address"), "{error}");
 }
 
 #[test]

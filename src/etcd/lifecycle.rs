@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use skiff_kine_api::TokenKind;
+use skiff_kine_api::{TokenKind, Tracing};
 use skiff_store::pb::etcdserverpb::RangeRequest;
 use skiff_store::{Error, NodeError, Store, StoreExt};
 use tokio::sync::Semaphore;
@@ -14,7 +14,7 @@ use super::member::{self, Member};
 use crate::config::{Config, Endpoint};
 use crate::serve::{Access, ConnectionOptions, Listener, Port, Serves, Stop, bind, serve};
 use crate::tls::{PeerClientTls, ServerTls};
-use crate::{compactor, process};
+use crate::{compactor, otlp, process, profiling};
 
 /// Requests under way have this long to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +36,7 @@ struct Opened {
     peer_tls: Option<Arc<ServerTls>>,
     peer_client_tls: Option<Arc<PeerClientTls>>,
     tokens: TokenKind,
+    tracing: Option<(Tracing, otlp::Exporter)>,
 }
 
 /// Runs a member until a signal, or until it cannot go on.
@@ -73,7 +74,7 @@ pub(super) async fn run(mut config: Config) -> Result<(), String> {
 
 fn open(config: &mut Config) -> Result<Opened, String> {
     let hosts = |urls: &[Endpoint]| {
-        urls.iter().map(|url| url.host.clone()).filter(|host| !host.is_empty()).collect::<Vec<_>>()
+        urls.iter().map(Endpoint::tls_name).filter(|host| !host.is_empty()).collect::<Vec<_>>()
     };
     let fixtures = config.data_dir.join("fixtures");
     config.client_tls.prepare(&fixtures.join("client"), &hosts(&config.listen.client))?;
@@ -95,6 +96,7 @@ fn open(config: &mut Config) -> Result<Opened, String> {
         peer_tls: ServerTls::new(&config.peer_tls)?,
         peer_client_tls: PeerClientTls::new(&config.peer_tls)?,
         tokens: config.auth.tokens.load()?,
+        tracing: config.tracing.as_ref().map(otlp::start).transpose()?,
     })
 }
 
@@ -107,16 +109,24 @@ struct Ports {
 }
 
 impl Ports {
-    fn start(config: &Config, opened: Opened, member: &Member) -> Ports {
+    fn start(config: &Config, mut opened: Opened, member: &Member) -> Ports {
         let (stop_clients, stop) = Stop::new();
         let (stop_peers, peers_stop) = Stop::new();
+        let mut clients = JoinSet::new();
         let slots = Arc::new(Semaphore::new(process::connection_slots()));
         let options = ConnectionOptions::for_clients(&config.listen);
-        let api = member::api_config(config, opened.tokens);
-        let whole = skiff_kine_api::router(member.store(), member.cluster(), api.clone(), stop.receiver());
+        let mut api = member::api_config(config, opened.tokens);
+        api.tracing = opened.tracing.take().map(|(tracing, exporter)| {
+            clients.spawn(exporter.run(stop.clone()));
+            tracing
+        });
+        let mut whole =
+            skiff_kine_api::router(member.store(), member.cluster(), api.clone(), stop.receiver());
+        if config.enable_pprof {
+            whole = whole.merge(profiling::routes());
+        }
         let metrics = skiff_kine_api::metrics_router(member.store(), member.cluster(), api);
         let at_client = if opened.client_http.is_empty() { Serves::All } else { Serves::Grpc };
-        let mut clients = JoinSet::new();
         let each = [
             ("client", &whole, opened.client, Some(at_client)),
             ("client", &whole, opened.client_http, Some(Serves::Http)),

@@ -29,11 +29,13 @@ pub(super) struct Member {
 /// not belong to the cluster.
 pub(super) async fn start(config: &Config, tls: Option<Arc<PeerClientTls>>) -> Result<Member, String> {
     let tls = tls.map(|tls| Arc::new(move || tls.config()) as Arc<dyn PeerTls>);
+    let options = TransportOptions { local_address: config.local_address, ..TransportOptions::default() };
     let connect = move |cluster_id, member_id| {
         let transport = Transport::new(TransportConfig {
             cluster_id,
             member_id,
             tls: tls.clone(),
+            options: options.clone(),
             ..TransportConfig::default()
         });
         (transport.clone(), transport as Arc<dyn PeerClient>)

@@ -20,13 +20,9 @@ use std::task::{Context, Poll, ready};
 use hyper::http::uri::Authority;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::frames::{HEAD_BYTES, Head, PREFACE, flag, kind};
 use super::hpack;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const FRAME_HEAD_BYTES: usize = 9;
-const HEADERS: u8 = 1;
-const FLAG_PADDED: u8 = 0x08;
-const FLAG_PRIORITY: u8 = 0x20;
 /// Largest frame the server accepts (the default of HTTP/2); a longer one is
 /// passed on as it is, to be refused.
 const MAX_FRAME_BYTES: usize = 16_384;
@@ -84,11 +80,9 @@ impl<S> Readable<S> {
                     step
                 }
                 State::Frame => {
-                    let Some(head) = rest.first_chunk::<FRAME_HEAD_BYTES>() else { break };
-                    let length =
-                        usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-                    if head[3] == HEADERS && length <= MAX_FRAME_BYTES {
-                        let Some(frame) = rest.get(..FRAME_HEAD_BYTES + length) else { break };
+                    let Some(head) = rest.first_chunk::<HEAD_BYTES>().map(Head::read) else { break };
+                    if head.kind == kind::HEADERS && head.length <= MAX_FRAME_BYTES {
+                        let Some(frame) = rest.get(..HEAD_BYTES + head.length) else { break };
                         if let Some(better) = rewrite(frame) {
                             self.done.extend_from_slice(&better);
                             at += frame.len();
@@ -96,8 +90,8 @@ impl<S> Readable<S> {
                         }
                         frame.len()
                     } else {
-                        self.state = State::Payload(length);
-                        FRAME_HEAD_BYTES
+                        self.state = State::Payload(head.length);
+                        HEAD_BYTES
                     }
                 }
             };
@@ -114,14 +108,14 @@ impl<S> Readable<S> {
 /// A HEADERS frame with an authority that can be read, if its own cannot.
 fn rewrite(frame: &[u8]) -> Option<Vec<u8>> {
     let flags = frame[4];
-    let (head, payload) = frame.split_at(FRAME_HEAD_BYTES);
+    let (head, payload) = frame.split_at(HEAD_BYTES);
     let mut from = 0;
     let mut padding = 0;
-    if flags & FLAG_PADDED != 0 {
+    if flags & flag::PADDED != 0 {
         padding = usize::from(*payload.first()?);
         from += 1;
     }
-    if flags & FLAG_PRIORITY != 0 {
+    if flags & flag::PRIORITY != 0 {
         from += 5;
     }
     let block = payload.get(from..payload.len().checked_sub(padding)?)?;
@@ -141,7 +135,7 @@ fn rewrite(frame: &[u8]) -> Option<Vec<u8>> {
     better.extend_from_slice(&block[..found.start]);
     hpack::put_string(&mut better, &text);
     better.extend_from_slice(&payload[from + found.end..]);
-    let length = better.len() - FRAME_HEAD_BYTES;
+    let length = better.len() - HEAD_BYTES;
     if length > MAX_FRAME_BYTES {
         return None;
     }
@@ -230,10 +224,7 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-        let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-        frame.extend_from_slice(&[kind, flags, 0, 0, 0, 1]);
-        frame.extend_from_slice(payload);
-        frame
+        super::super::frames::frame(kind, flags, 1, payload)
     }
 
     fn headers(flags: u8, before: &[u8], authority: &[u8], after: &[u8]) -> Vec<u8> {
@@ -241,7 +232,7 @@ mod tests {
         payload.extend_from_slice(&[0x83, 0x86, 0x41]);
         hpack::put_string(&mut payload, authority);
         payload.extend_from_slice(after);
-        frame(HEADERS, flags, &payload)
+        frame(kind::HEADERS, flags, &payload)
     }
 
     /// What comes out, when the bytes come in pieces of a size.
@@ -292,7 +283,7 @@ mod tests {
         let mut cut = PREFACE.to_vec();
         cut.extend_from_slice(&headers(4, &[], b"http://a:1", &[])[..15]);
         let mut wrong = PREFACE.to_vec();
-        wrong.extend_from_slice(&frame(HEADERS, 0x28, &[200, 1, 2]));
+        wrong.extend_from_slice(&frame(kind::HEADERS, 0x28, &[200, 1, 2]));
         for bytes in
             [b"GET / HTTP/1.1\r\n\r\n".to_vec(), b"PRI".to_vec(), PREFACE.to_vec(), cut, wrong, vec![]]
         {

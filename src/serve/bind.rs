@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::PathBuf;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
@@ -16,7 +17,24 @@ pub(crate) enum Listener {
     /// TCP.
     Tcp(TcpListener),
     /// A Unix socket.
-    Unix(UnixListener),
+    Unix(UnixSocket),
+}
+
+/// A Unix socket whose file is removed when it closes, unless another's is
+/// there by then.
+pub(crate) struct UnixSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    inode: u64,
+}
+
+impl Drop for UnixSocket {
+    fn drop(&mut self) {
+        if std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode) {
+            // One that stays is replaced at the next start.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// An accepted connection.
@@ -37,7 +55,7 @@ impl Listener {
                 let _ = stream.set_nodelay(true);
                 Ok(Socket::Tcp(stream))
             }
-            Listener::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
+            Listener::Unix(socket) => Ok(Socket::Unix(socket.listener.accept().await?.0)),
         }
     }
 
@@ -46,7 +64,7 @@ impl Listener {
     pub(super) fn tcp_address(&self) -> Option<SocketAddr> {
         match self {
             Listener::Tcp(listener) => listener.local_addr().ok(),
-            Listener::Unix(_) => None,
+            Listener::Unix(..) => None,
         }
     }
 }
@@ -88,7 +106,7 @@ fn address(url: &Endpoint) -> io::Result<IpAddr> {
     }
 }
 
-fn bind_unix(path: &str) -> io::Result<UnixListener> {
+fn bind_unix(path: &str) -> io::Result<UnixSocket> {
     // The socket a killed process left behind is in the way; one that answers
     // belongs to someone.
     if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
@@ -97,5 +115,7 @@ fn bind_unix(path: &str) -> io::Result<UnixListener> {
         }
         std::fs::remove_file(path)?;
     }
-    UnixListener::bind(path)
+    let listener = UnixListener::bind(path)?;
+    let inode = std::fs::symlink_metadata(path)?.ino();
+    Ok(UnixSocket { listener, path: PathBuf::from(path), inode })
 }

@@ -1,7 +1,12 @@
 //! One connection.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use axum::extract::ConnectInfo;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -10,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::authority::Readable;
 use super::bind::Socket;
+use super::calm::Calm;
 use super::{Port, Stop};
 use crate::tls;
 
@@ -27,6 +33,8 @@ pub(crate) struct ConnectionOptions {
     pub(crate) keepalive_interval: Duration,
     /// Time a client has to answer one.
     pub(crate) keepalive_timeout: Duration,
+    /// Shortest time a client must leave between two pings; `None` for any.
+    pub(crate) min_ping_interval: Option<Duration>,
     /// Flow-control window of a stream, in bytes.
     pub(crate) stream_window: u32,
     /// Flow-control window of a connection, in bytes.
@@ -40,6 +48,7 @@ impl ConnectionOptions {
             max_concurrent_streams: listen.max_concurrent_streams,
             keepalive_interval: listen.keepalive_interval,
             keepalive_timeout: listen.keepalive_timeout,
+            min_ping_interval: Some(listen.min_ping_interval),
             // Room for the largest request without waiting for an update.
             stream_window: 2 << 20,
             connection_window: 4 << 20,
@@ -52,6 +61,7 @@ impl ConnectionOptions {
             max_concurrent_streams: 1024,
             keepalive_interval: Duration::from_secs(5),
             keepalive_timeout: Duration::from_secs(5),
+            min_ping_interval: None, // our own transport pings as it should
             stream_window: skiff_raft::transport::SERVER_STREAM_WINDOW,
             connection_window: skiff_raft::transport::SERVER_CONNECTION_WINDOW,
         }
@@ -62,34 +72,46 @@ impl ConnectionOptions {
 /// after the word to stop.
 pub(super) async fn run(socket: Socket, port: Port, stop: Stop) {
     match (socket, port.tls.clone()) {
-        (Socket::Tcp(stream), None) => serve(stream, PeerIdentity::default(), port, stop).await,
-        (Socket::Unix(stream), None) => serve(stream, PeerIdentity::default(), port, stop).await,
-        (Socket::Tcp(stream), Some(tls)) => {
-            let remote = stream.peer_addr().map_or_else(|_| "gone".to_owned(), |address| address.to_string());
-            handshake(stream, &remote, &tls, port, stop).await;
+        (Socket::Tcp(stream), None) => {
+            let remote = stream.peer_addr().ok();
+            serve(stream, remote, PeerIdentity::default(), port, stop).await;
         }
-        (Socket::Unix(stream), Some(tls)) => handshake(stream, "local", &tls, port, stop).await,
+        (Socket::Unix(stream), None) => serve(stream, None, Client::default(), port, stop).await,
+        (Socket::Tcp(stream), Some(tls)) => {
+            let remote = stream.peer_addr().ok();
+            handshake(stream, remote, &tls, port, stop).await;
+        }
+        (Socket::Unix(stream), Some(tls)) => handshake(stream, None, &tls, port, stop).await,
     }
 }
 
-async fn handshake<S>(stream: S, remote: &str, tls: &tls::ServerTls, port: Port, mut stop: Stop)
+async fn handshake<S>(stream: S, remote: Option<SocketAddr>, tls: &tls::ServerTls, port: Port, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let accepted = tokio::select! {
         () = stop.wait() => return,
-        accepted = tls::accept(tls, stream) => accepted,
+        accepted = tls::accept(tls, stream, remote.map(|address| address.ip())) => accepted,
     };
     match accepted {
         Ok(accepted) => {
             let client = PeerIdentity { common_name: accepted.common_name };
-            serve(accepted.stream, client, port, stop).await;
+            serve(accepted.stream, remote, client, port, stop).await;
         }
-        Err(error) => tracing::warn!(remote, %error, port = port.name, "rejected a connection"),
+        Err(error) => {
+            let remote = remote.map_or_else(|| "local".to_owned(), |address| address.to_string());
+            tracing::warn!(remote_addr = remote, %error, "rejected connection on {} endpoint", port.name);
+        }
     }
 }
 
-async fn serve<S>(stream: S, client: PeerIdentity, port: Port, mut stop: Stop)
+async fn serve<S>(
+    stream: S,
+    remote: Option<SocketAddr>,
+    client: PeerIdentity,
+    port: Port,
+    mut stop: Stop,
+)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -97,13 +119,12 @@ where
         Some(_) => port.router.layer(axum::Extension(client)),
         None => port.router, // nothing to tell, and layering is not free
     };
-    let service = TowerToHyperService::new(router);
+    let service = WithRemote { inner: TowerToHyperService::new(router), remote };
     let builder = builder(&port.options);
+    let stream = Readable::new(Calm::new(stream, port.options.min_ping_interval));
     // With upgrades: the gateway speaks WebSocket too.
-    let connection = builder.serve_connection_with_upgrades::<_, _, axum::body::Body>(
-        TokioIo::new(Readable::new(stream)),
-        service,
-    );
+    let connection =
+        builder.serve_connection_with_upgrades::<_, _, axum::body::Body>(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
@@ -115,6 +136,26 @@ where
     if let Err(error) = result {
         // Clients come and go; that is worth a word only to who asks.
         tracing::debug!(%error, port = port.name, "a connection ended early");
+    }
+}
+
+/// Tells every request where it comes from.
+#[derive(Clone)]
+struct WithRemote<S> {
+    inner: S,
+    remote: Option<SocketAddr>,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithRemote<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> S::Future {
+        if let Some(remote) = self.remote {
+            request.extensions_mut().insert(ConnectInfo(remote));
+        }
+        self.inner.call(request)
     }
 }
 

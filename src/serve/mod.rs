@@ -4,8 +4,11 @@
 mod access;
 mod authority;
 mod bind;
+mod calm;
 mod connection;
+mod frames;
 mod hpack;
+mod pings;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -91,9 +91,41 @@ async fn a_used_address_is_named() {
 #[tokio::test]
 async fn a_left_over_unix_socket_is_replaced_and_a_live_one_is_not() {
     let dir = tempfile::tempdir().unwrap();
-    let url = Endpoint::parse(&format!("unix://{}/s.sock", dir.path().display())).unwrap();
+    let path = dir.path().join("s.sock");
+    let url = Endpoint::parse(&format!("unix://{}", path.display())).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists(), "left over");
     let first = bind(&url, false).unwrap();
     assert!(bind(&url, false).is_err());
     drop(first);
-    assert!(bind(&url, false).is_ok());
+    assert!(!path.exists());
+
+    // A listener that closes late leaves the socket of the next alone.
+    let old = bind(&url, false).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let _new = bind(&url, false).unwrap();
+    drop(old);
+    assert!(path.exists());
+}
+
+#[tokio::test]
+async fn a_port_is_shared_only_when_all_agree() {
+    let any = Endpoint::parse("http://127.0.0.1:0").unwrap();
+    let open = |url: &Endpoint, reuse_port| bind(url, reuse_port);
+    let shared = open(&any, true).unwrap();
+    let url = Endpoint::parse(&format!("http://{}", shared.tcp_address().unwrap())).unwrap();
+    assert!(open(&url, true).is_ok());
+    assert!(open(&url, false).is_err());
+}
+
+#[tokio::test]
+async fn a_port_with_lingering_connections_is_bound_again() {
+    let listener = bind(&Endpoint::parse("http://127.0.0.1:0").unwrap(), false).unwrap();
+    let address = listener.tcp_address().unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    // Who closes first keeps the port in TIME_WAIT.
+    drop(listener.accept().await.unwrap());
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    drop((client, listener));
+    assert!(bind(&Endpoint::parse(&format!("http://{address}")).unwrap(), false).is_ok());
 }

@@ -1,16 +1,19 @@
 //! The server's side of a handshake.
 
 use std::io;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::{names, server::ServerTls};
+use super::{address, names, server::ServerTls};
 
 /// A client that has not finished its handshake by then is not waited for.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for resolving the names in a certificate.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An accepted connection.
 pub(crate) struct Accepted<S> {
@@ -20,11 +23,12 @@ pub(crate) struct Accepted<S> {
     pub(crate) common_name: Option<String>,
 }
 
-/// Shakes hands, and checks the names in the client's certificate.
+/// Shakes hands; on a peer port also checks that a certificate is for the
+/// address it comes from.
 ///
 /// # Errors
 /// The handshake failed or took too long, or the client may not connect.
-pub(crate) async fn accept<S>(tls: &ServerTls, stream: S) -> io::Result<Accepted<S>>
+pub(crate) async fn accept<S>(tls: &ServerTls, stream: S, remote: Option<IpAddr>) -> io::Result<Accepted<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -34,17 +38,13 @@ where
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "TLS handshake took too long"))??;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let common_name = certificate.and_then(names::common_name);
-    let denied = |what: &str| {
-        Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("client certificate {what}")))
-    };
-    if !tls.allowed_names.is_empty()
-        && !common_name.as_ref().is_some_and(|name| tls.allowed_names.contains(name))
+    if tls.check_address
+        && let Some(certificate) = certificate
     {
-        return denied("bears no allowed common name");
-    }
-    let for_host = |host: &String| certificate.is_some_and(|c| names::is_for_host(c, host));
-    if !tls.allowed_hosts.is_empty() && !tls.allowed_hosts.iter().any(for_host) {
-        return denied("bears no allowed host name");
+        let checked = tokio::time::timeout(ADDRESS_TIMEOUT, address::check(certificate, remote)).await;
+        let checked =
+            checked.unwrap_or_else(|_| Err("resolving the client's names took too long".to_owned()));
+        checked.map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
     }
     Ok(Accepted { stream, common_name })
 }

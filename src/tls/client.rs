@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 
 use super::options::TlsOptions;
+use super::verify::{Conditions, Restricted};
 use super::{load, reload::Reload};
 
 /// TLS of connections to peers; its files are read again when they change.
@@ -51,14 +52,10 @@ fn build(options: &TlsOptions) -> Result<Arc<ClientConfig>, String> {
         .map_err(|e| e.to_string())?;
     let builder = match &options.ca {
         Some(ca) => {
-            let mut verifier = WebPkiServerVerifier::builder_with_provider(load::roots(ca)?, provider);
-            if let Some(crl) = &options.crl {
-                verifier = verifier
-                    .with_crls(load::crls(crl)?)
-                    .only_check_end_entity_revocation()
-                    .allow_unknown_revocation_status();
-            }
-            builder.with_webpki_verifier(verifier.build().map_err(|e| e.to_string())?)
+            let verifier = WebPkiServerVerifier::builder_with_provider(load::roots(ca)?, provider);
+            let inner = verifier.build().map_err(|e| e.to_string())?;
+            let verifier = Restricted { conditions: Conditions::new(options)?, inner };
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
         }
         None => builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider))),
     };

@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::options::{KeyFiles, TlsOptions};
+use super::verify::{Conditions, Restricted};
 
 /// A chain and its key.
 pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
-fn at(path: &Path, problem: impl std::fmt::Display) -> String {
+pub(super) fn at(path: &Path, problem: impl std::fmt::Display) -> String {
     format!("{}: {problem}", path.display())
 }
 
@@ -42,26 +43,10 @@ pub(crate) fn roots(path: &Path) -> Result<Arc<RootCertStore>, String> {
     Ok(Arc::new(roots))
 }
 
-/// Reads a list of revoked certificates, PEM or DER.
-pub(crate) fn crls(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    let bytes = std::fs::read(path).map_err(|e| at(path, e))?;
-    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-    match lists.map_err(|e| at(path, e))? {
-        lists if lists.is_empty() => Ok(vec![CertificateRevocationListDer::from(bytes)]),
-        lists => Ok(lists),
-    }
-}
-
 /// The check of the other end's certificate, if one is asked for.
 pub(crate) fn client_verifier(options: &TlsOptions) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
     let Some(ca) = &options.ca else { return Ok(None) };
-    let mut builder =
-        WebPkiClientVerifier::builder_with_provider(roots(ca)?, super::provider(&options.suites));
-    if let Some(crl) = &options.crl {
-        builder = builder
-            .with_crls(crls(crl)?)
-            .only_check_end_entity_revocation()
-            .allow_unknown_revocation_status();
-    }
-    builder.build().map(Some).map_err(|e| at(ca, e))
+    let builder = WebPkiClientVerifier::builder_with_provider(roots(ca)?, super::provider(&options.suites));
+    let inner = builder.build().map_err(|e| at(ca, e))?;
+    Ok(Some(Arc::new(Restricted { conditions: Conditions::new(options)?, inner })))
 }

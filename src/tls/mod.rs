@@ -5,6 +5,7 @@
 //! between processes; etcd has neither.
 
 mod accept;
+mod address;
 mod client;
 mod load;
 mod names;
@@ -12,6 +13,7 @@ mod options;
 mod reload;
 mod self_signed;
 mod server;
+mod verify;
 
 use std::sync::Arc;
 

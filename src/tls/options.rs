@@ -9,7 +9,11 @@ use crate::cli::Settings;
 
 /// Suites Go knows and rustls does not offer: named in a list they are passed
 /// over, as long as one of the list is offered.
-const KNOWN_BUT_NOT_OFFERED: [&str; 12] = [
+const KNOWN_BUT_NOT_OFFERED: [&str; 16] = [
+    "TLS_ECDHE_RSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_ECDSA_WITH_RC4_128_SHA",
+    "TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
     "TLS_RSA_WITH_RC4_128_SHA",
     "TLS_RSA_WITH_3DES_EDE_CBC_SHA",
     "TLS_RSA_WITH_AES_128_CBC_SHA",
@@ -48,6 +52,8 @@ pub(crate) struct TlsOptions {
     pub(crate) allowed_names: Vec<String>,
     /// Host names one of which the other end must bear; empty for any.
     pub(crate) allowed_hosts: Vec<String>,
+    /// Whoever shows a certificate must come from where it says.
+    pub(crate) check_address: bool,
     /// Make a self-signed certificate.
     pub(crate) auto: bool,
     /// Years a self-signed certificate is valid.
@@ -74,6 +80,7 @@ impl TlsOptions {
         options.client = key_files(settings, "peer-client-cert-file", "peer-client-key-file")?;
         options.allowed_names = settings.list("peer-cert-allowed-cn");
         options.allowed_hosts = settings.list("peer-cert-allowed-hostname");
+        options.check_address = !settings.bool("peer-skip-client-san-verification");
         options.check("peer-")
     }
 
@@ -90,6 +97,7 @@ impl TlsOptions {
             crl: None,
             allowed_names: Vec::new(),
             allowed_hosts: Vec::new(),
+            check_address: false,
             auto: settings.bool(&flag("auto-tls")),
             auto_years: u32::try_from(settings.int("self-signed-cert-validity"))
                 .ok()
@@ -106,6 +114,13 @@ impl TlsOptions {
         if restricted && self.ca.is_none() {
             return Err(format!(
                 "certificates can only be restricted together with --{prefix}trusted-ca-file"
+            ));
+        }
+        if !self.allowed_names.is_empty() && !self.allowed_hosts.is_empty() {
+            return Err(format!(
+                "AllowedCNs and AllowedHostnames are mutually exclusive (cns={:?}, hostnames={:?}): give only \
+                 one of --{prefix}cert-allowed-cn and --{prefix}cert-allowed-hostname",
+                self.allowed_names, self.allowed_hosts
             ));
         }
         // As with etcd: given files win over --auto-tls.
@@ -150,10 +165,15 @@ fn versions(settings: &Settings) -> Result<Vec<&'static SupportedProtocolVersion
     };
     let (low, high) = (place("tls-min-version", 0), place("tls-max-version", 1));
     if low > high {
-        return Err("--tls-min-version is above --tls-max-version".to_owned());
+        return Err(format!(
+            "min version ({}) is greater than max version ({}): --tls-min-version is above --tls-max-version",
+            order[low], order[high]
+        ));
     }
     if low == 1 && settings.given("cipher-suites") && !settings.list("cipher-suites").is_empty() {
-        return Err("--cipher-suites cannot be set when TLS1.3 alone is enabled".to_owned());
+        return Err(
+            "cipher suites cannot be configured when only TLS1.3 is enabled (--cipher-suites)".to_owned()
+        );
     }
     let all = [&rustls::version::TLS12, &rustls::version::TLS13];
     Ok(all[low..=high].to_vec())
@@ -166,10 +186,14 @@ fn suites(settings: &Settings) -> Result<Vec<CipherSuite>, String> {
     for name in &names {
         // Go knows the ChaCha suites by a shorter name too.
         let full = if name.ends_with("_CHACHA20_POLY1305") { format!("{name}_SHA256") } else { name.clone() };
-        match offered.iter().map(|suite| suite.suite()).find(|suite| suite.as_str() == Some(&full)) {
+        // Those of TLS 1.3 lack a part of the name here.
+        let is_named = |suite: &CipherSuite| {
+            suite.as_str().is_some_and(|known| known == full || known.replacen("TLS13_", "TLS_", 1) == full)
+        };
+        match offered.iter().map(|suite| suite.suite()).find(is_named) {
             Some(suite) => suites.push(suite),
             None if KNOWN_BUT_NOT_OFFERED.contains(&full.as_str()) => {}
-            None => return Err(format!("--cipher-suites: {name} is unknown")),
+            None => return Err(format!("unexpected TLS cipher suite {name:?} (--cipher-suites)")),
         }
     }
     if suites.is_empty() && !names.is_empty() {

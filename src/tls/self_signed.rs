@@ -4,13 +4,15 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
-use chrono::{DateTime, Datelike, Utc};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
 };
 
 use super::options::KeyFiles;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The self-signed certificate in `dir`, made if it is not there.
 ///
@@ -33,15 +35,14 @@ pub(crate) fn ensure(dir: &Path, hosts: &[String], years: u32) -> Result<KeyFile
 }
 
 fn make(hosts: &[String], years: u32) -> Result<(String, String), rcgen::Error> {
-    let now: DateTime<Utc> = std::time::SystemTime::now().into();
     let mut params = CertificateParams::new(hosts.to_vec())?;
     let mut name = DistinguishedName::new();
     name.push(DnType::OrganizationName, "etcd");
     params.distinguished_name = name;
-    // A day of grace for clocks that go wrong; never the 29th of February.
-    let (month, day) = (u8::try_from(now.month()).unwrap_or(1), u8::try_from(now.day()).unwrap_or(1).min(28));
-    params.not_before = rcgen::date_time_ymd(now.year(), month, day) - std::time::Duration::from_secs(86_400);
-    params.not_after = rcgen::date_time_ymd(now.year() + i32::try_from(years).unwrap_or(1), month, day);
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let now = epoch + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    params.not_before = now - DAY; // of grace, for clocks that go wrong
+    params.not_after = now + DAY * 365 * years;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];

@@ -10,10 +10,8 @@ use super::{load, reload::Reload};
 /// TLS of a listening port; its files are read again when they change.
 pub(crate) struct ServerTls {
     config: Reload<Arc<ServerConfig>>,
-    /// Common names one of which a client must bear; empty for any.
-    pub(super) allowed_names: Vec<String>,
-    /// Host names one of which a client must bear; empty for any.
-    pub(super) allowed_hosts: Vec<String>,
+    /// A client's certificate must be for the address it comes from.
+    pub(super) check_address: bool,
 }
 
 impl ServerTls {
@@ -29,8 +27,7 @@ impl ServerTls {
         let owned = options.clone();
         Ok(Some(Arc::new(ServerTls {
             config: Reload::new(files, move || build(&owned))?,
-            allowed_names: options.allowed_names.clone(),
-            allowed_hosts: options.allowed_hosts.clone(),
+            check_address: options.check_address,
         })))
     }
 

@@ -25,6 +25,7 @@ pub mod engine;
 pub mod error;
 pub mod index;
 pub mod local;
+mod metrics;
 pub mod mvcc;
 mod secretive;
 pub mod watch;

@@ -47,6 +47,14 @@ async fn collect(State(api): State<Api>) -> Response {
     ([(CONTENT_TYPE, encoder.format_type())], text).into_response()
 }
 
+/// A number the process exports of itself, 0 if it does not.
+fn process(name: &str) -> u64 {
+    let families = prometheus::gather();
+    let family = families.iter().find(|family| family.name() == name);
+    let metric = family.and_then(|family| family.get_metric().first());
+    metric.map_or(0, |metric| metric.get_gauge().get_value() as u64)
+}
+
 /// What of Go's expvar has a meaning here.
 async fn vars(State(api): State<Api>) -> Response {
     let status = api.store.status();
@@ -59,6 +67,9 @@ async fn vars(State(api): State<Api>) -> Response {
     };
     let vars = json!({
         "cmdline": std::env::args().collect::<Vec<_>>(),
+        "file_descriptor_limit": process("process_max_fds"),
+        // Of Go's numbers the one that has a meaning without Go.
+        "memstats": { "Sys": process("process_resident_memory_bytes") },
         "raft.status": {
             "id": format!("{:x}", status.member_id),
             "term": status.raft_term,

@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use axum::extract::ConnectInfo;
 use http::{HeaderMap, Request, Response};
 use skiff_store::{ApiError, NodeError};
 use tonic::Status;
@@ -97,7 +99,11 @@ where
             let status = method::unknown(request.uri().path());
             return Box::pin(async move { Ok(status.into_http::<()>().map(|_| ResponseBody::empty())) });
         };
-        let mut call = Call::start(method, &self.api.config);
+        let remote = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|info| info.0);
+        let mut call = Call::start(method, &self.api.config, remote);
+        if let Some(tracing) = &self.api.config.tracing {
+            call.trace(tracing, request.headers());
+        }
         let requires_leader = match self.admit(method, request.headers()) {
             Ok(requires_leader) => requires_leader,
             Err(status) => {

@@ -41,6 +41,13 @@ pub(crate) struct Method {
     pub(crate) waits: bool,
 }
 
+impl Method {
+    /// A request of etcd's own with one answer.
+    pub(crate) fn is_etcd_unary(&self) -> bool {
+        self.kind == Kind::Unary && self.service.starts_with("etcdserverpb.")
+    }
+}
+
 macro_rules! methods {
     ($($service:literal { $($kind:ident $name:literal $($trait:ident)?,)* })*) => {
         [$($(($service, $name, Kind::$kind, methods!(@learner $($trait)?), methods!(@waits $($trait)?)),)*)*]

@@ -27,7 +27,7 @@ use super::fragment;
 use super::ready::ReadySet;
 use crate::api::Api;
 use crate::auth::Identity;
-use crate::to_status;
+use crate::{metrics, to_status};
 
 /// Id that means the whole stream, or no watch.
 const NO_WATCH: i64 = -1;
@@ -87,9 +87,16 @@ pub(crate) struct WatchStream {
     ended: bool,
 }
 
+impl Drop for WatchStream {
+    fn drop(&mut self) {
+        metrics::WATCH_STREAMS.dec();
+    }
+}
+
 impl WatchStream {
     /// A stream without watches.
     pub(super) fn new(api: Api, from: Identity, requests: Requests) -> Self {
+        metrics::WATCH_STREAMS.inc();
         Self {
             api,
             from,

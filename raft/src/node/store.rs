@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use openraft::async_runtime::WatchReceiver;
@@ -11,6 +11,7 @@ use skiff_store::api::{
 };
 use skiff_store::auth::{Access, Caller, SimpleTokens};
 use skiff_store::error::{ApiError, Error, NodeError, Result};
+use skiff_store::mvcc::Mvcc;
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::skiff::v1::{Command, LeaseRevoke, command::Op};
 use skiff_store::watch::{WatchSpec, Watcher};
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use super::core::Core;
 use super::proposer::Done;
 use super::{Node, leases, quota};
+use crate::metrics::METRICS;
 
 /// About how many bytes one piece of a streamed range holds.
 const CHUNK_BYTES: usize = 512 << 10;
@@ -46,11 +48,11 @@ impl Store for Node {
             self.recovered().await?;
         }
         if is_cheap(&read) {
-            return core.shared.mvcc.read(caller, &read);
+            return evaluate(&core.shared.mvcc, caller, &read);
         }
         let _permit = self.heavy_reads.acquire().await.map_err(|_| NodeError::Stopped)?;
         let (mvcc, caller) = (core.shared.mvcc.clone(), caller.cloned());
-        blocking(move || mvcc.read(caller.as_ref(), &read)).await
+        blocking(move || evaluate(&mvcc, caller.as_ref(), &read)).await
     }
 
     async fn read_stream(&self, caller: Option<&Caller>, request: pb::RangeRequest) -> Result<RangeStream> {
@@ -342,6 +344,16 @@ fn unfiltered(range: &pb::RangeRequest) -> bool {
         && range.max_mod_revision == 0
         && range.min_create_revision == 0
         && range.max_create_revision == 0
+}
+
+/// Answers a read from the state there is.
+fn evaluate(mvcc: &Mvcc, caller: Option<&Caller>, read: &Read) -> Result<ReadReply> {
+    let begun = Instant::now();
+    let reply = mvcc.read(caller, read);
+    if matches!(read, Read::Range(_)) {
+        METRICS.range(reply.is_ok(), begun.elapsed());
+    }
+    reply
 }
 
 /// Runs blocking work off the async workers.

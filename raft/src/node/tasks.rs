@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant, ServerState};
@@ -250,12 +250,31 @@ async fn free_log(core: &Arc<Core>) {
     }
 }
 
+/// Counts a step of a compaction.
+fn count_compaction(begun: std::time::Instant, step: std::time::Instant, more: bool) {
+    METRICS.compaction_pause.observe(step.elapsed().as_secs_f64() * 1e3);
+    if !more {
+        METRICS.compaction_total.observe(begun.elapsed().as_secs_f64() * 1e3);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        METRICS.compaction_last.set(now.as_secs() as i64);
+    }
+}
+
 /// Compacts physically, step by step.
 pub(crate) async fn compact(core: Arc<Core>) {
+    let mut begun = None;
     loop {
         let mvcc = core.shared.mvcc.clone();
+        let settled = mvcc.compacted_physically(mvcc.compact_revision());
+        let step = std::time::Instant::now();
         let more = match tokio::task::spawn_blocking(move || mvcc.compact_step()).await {
-            Ok(Ok(more)) => more,
+            Ok(Ok(more)) => {
+                if !settled {
+                    count_compaction(*begun.get_or_insert(step), step, more);
+                    begun = begun.filter(|_| more);
+                }
+                more
+            }
             Ok(Err(error)) => {
                 tracing::warn!(%error, "compaction failed; trying again");
                 core.until_stop(tokio::time::sleep(Duration::from_secs(1))).await;

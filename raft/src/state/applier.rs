@@ -125,8 +125,16 @@ impl State {
         }
         let took = started.elapsed();
         METRICS.applied(entries.len(), last.index, took, took > self.slow);
+        METRICS.keys.set(self.shared.mvcc.key_count() as i64);
         if took > self.slow {
-            tracing::warn!(?took, entries = entries.len(), last = last.index, "apply request took too long");
+            let expected_duration = self.slow;
+            tracing::warn!(
+                ?took,
+                ?expected_duration,
+                entries = entries.len(),
+                last = last.index,
+                "apply request took too long"
+            );
         }
 
         if !Arc::ptr_eq(&before, &self.membership) {

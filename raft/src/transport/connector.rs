@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
@@ -116,8 +117,24 @@ impl Connector {
             .unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "connecting took too long")))
     }
 
+    async fn dial(&self, url: &PeerUrl) -> io::Result<TcpStream> {
+        let to = (url.host.as_str(), url.port);
+        let Some(from) = self.options.local_address else { return TcpStream::connect(to).await };
+        let unsuitable = format!("no address of this name can be reached from {from}");
+        let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, unsuitable);
+        for to in lookup_host(to).await?.filter(|to| to.is_ipv4() == from.is_ipv4()) {
+            let socket = if from.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+            socket.bind(SocketAddr::new(from, 0))?;
+            match socket.connect(to).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
     async fn open(&self, url: &PeerUrl) -> io::Result<Box<dyn PeerIo>> {
-        let tcp = TcpStream::connect((url.host.as_str(), url.port)).await?;
+        let tcp = self.dial(url).await?;
         tcp.set_nodelay(true)?;
         if !url.tls {
             return Ok(Box::new(tcp));
@@ -152,6 +169,26 @@ impl Service<Uri> for Connector {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn connects_from_the_address_it_is_given() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url: PeerUrl =
+            format!("http://localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        let connector = |local_address: Option<&str>| Connector {
+            addresses: Arc::new(Addresses::new(vec![url.clone()])),
+            tls: None,
+            options: Arc::new(TransportOptions {
+                local_address: local_address.map(|address| address.parse().unwrap()),
+                ..TransportOptions::default()
+            }),
+        };
+        for (local, seen) in [(None, "127.0.0.1"), (Some("127.0.0.7"), "127.0.0.7")] {
+            let _stream = connector(local).connect().await.unwrap();
+            assert_eq!(listener.accept().await.unwrap().1.ip().to_string(), seen);
+        }
+        assert!(connector(Some("192.0.2.1")).connect().await.is_err(), "not an address of this machine");
+    }
 
     #[test]
     fn leaves_an_unreachable_peer_alone_for_a_bounded_time() {

@@ -1,10 +1,13 @@
 //! The transport's settings, with every default in one place.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Limits and times of the transport.
 #[derive(Debug, Clone)]
 pub struct TransportOptions {
+    /// Address to connect to peers from; the system's choice if not given.
+    pub local_address: Option<IpAddr>,
     /// Longest attempt to connect to one URL, TLS handshake included.
     pub connect_timeout: Duration,
     /// Pause after the first failed attempt; doubled at each further one.
@@ -40,6 +43,7 @@ pub struct TransportOptions {
 impl Default for TransportOptions {
     fn default() -> Self {
         TransportOptions {
+            local_address: None,
             connect_timeout: Duration::from_secs(1),
             reconnect_min: Duration::from_millis(10),
             reconnect_max: Duration::from_millis(200),

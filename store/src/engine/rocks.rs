@@ -40,6 +40,7 @@ use rocksdb::{
 
 use super::{Batch, Cf, Engine, EngineSize, Op, Snapshot};
 use crate::error::{Error, Result};
+use crate::metrics::COMMIT_SECONDS;
 pub use mirror::mirror;
 pub use options::RocksOptions;
 use snapshot::RocksSnapshot;
@@ -199,6 +200,7 @@ impl RocksEngine {
 
 impl Engine for RocksEngine {
     fn write(&self, batch: Batch) -> Result<()> {
+        let _timer = COMMIT_SECONDS.start_timer();
         let mut failed_before = None;
         loop {
             let stall = match self.db.write_opt(self.translate(&batch)?, &self.write) {

@@ -13,7 +13,7 @@ use super::history::History;
 use super::inbox::Inbox;
 use super::index::Index;
 use super::matcher::Matcher;
-use super::metrics::WATCHERS;
+use super::metrics::{self, WATCHERS};
 use super::ring::Ring;
 use super::{PublishedEvent, WatchItem, WatchSpec, Watcher};
 use crate::error::{Error, NodeError, Result};
@@ -195,6 +195,7 @@ impl Hub {
     /// # Errors
     /// If the threads cannot be started.
     pub fn new(config: HubConfig, revision: i64, history: Weak<dyn History>) -> Result<Self> {
+        metrics::init();
         let hub = Self::without_threads(config, revision, history);
         let shared = Arc::clone(&hub.shared);
         hub.start("watch-match", move || while Matcher::new(&shared).step(true) {})?;

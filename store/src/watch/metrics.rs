@@ -4,18 +4,14 @@ use std::sync::LazyLock;
 
 use prometheus::{IntCounter, IntGauge};
 
-fn gauge(name: &str, help: &str) -> IntGauge {
-    prometheus::register_int_gauge!(name, help).unwrap_or_else(|error| {
-        tracing::warn!(name, %error, "metric is not exported");
-        IntGauge::new("unregistered", "not exported").expect("a constant name")
-    })
-}
+use crate::metrics::{counter, gauge};
 
-fn counter(name: &str, help: &str) -> IntCounter {
-    prometheus::register_int_counter!(name, help).unwrap_or_else(|error| {
-        tracing::warn!(name, %error, "metric is not exported");
-        IntCounter::new("unregistered", "not exported").expect("a constant name")
-    })
+/// Makes every metric appear, at zero, before the first watch.
+pub(super) fn init() {
+    for gauge in [&WATCHERS, &SLOW_WATCHERS, &PENDING_EVENTS] {
+        LazyLock::force(gauge);
+    }
+    LazyLock::force(&EVENTS);
 }
 
 /// Watchers, synced or not.

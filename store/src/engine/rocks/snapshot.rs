@@ -9,6 +9,7 @@ use self_cell::self_cell;
 use super::{error, family};
 use crate::engine::{Cf, Cursor, Snapshot};
 use crate::error::Result;
+use crate::metrics::OPEN_READS;
 
 /// A snapshot, and the options of a read through it, made once.
 struct View<'a> {
@@ -31,12 +32,19 @@ pub(super) struct RocksSnapshot(Held);
 impl RocksSnapshot {
     /// Takes a snapshot.
     pub(super) fn new(db: Arc<DB>) -> Self {
+        OPEN_READS.inc();
         Self(Held::new(db, |db| {
             let snapshot = db.snapshot();
             let mut read = ReadOptions::default();
             read.set_snapshot(&snapshot);
             View { read, snapshot }
         }))
+    }
+}
+
+impl Drop for RocksSnapshot {
+    fn drop(&mut self) {
+        OPEN_READS.dec();
     }
 }
 

@@ -4,9 +4,13 @@
 //! Console: the same in words. An output that cannot be written to never stops
 //! the process.
 
+mod journal;
+mod rotate;
+
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::SystemTime;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -18,7 +22,15 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::{Layer, Registry};
 
+use self::journal::Journal;
+use self::rotate::{Rotated, Rotation};
 use crate::cli::Settings;
+
+/// Outputs that are no files.
+const DEFAULT: &str = "default";
+const JOURNAL: &str = "systemd/journal";
+const STDERR: [&str; 2] = ["stderr", "/dev/stderr"];
+const STDOUT: [&str; 2] = ["stdout", "/dev/stdout"];
 
 /// The logging flags.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,12 +41,22 @@ pub(crate) struct LogOptions {
     pub(crate) json: bool,
     /// `stderr`, `stdout`, or files.
     pub(crate) outputs: Vec<String>,
+    /// How files are replaced when they grow, if they are.
+    pub(crate) rotation: Option<Rotation>,
 }
 
 impl LogOptions {
-    /// Reads the flags.
-    pub(crate) fn from_settings(settings: &Settings) -> LogOptions {
-        LogOptions {
+    /// Reads the flags, with etcd's rules.
+    ///
+    /// # Errors
+    /// Outputs that do not go together, or a rotation that cannot be.
+    pub(crate) fn from_settings(settings: &Settings) -> Result<LogOptions, String> {
+        let outputs = outputs(settings)?;
+        let rotation = match settings.bool("enable-log-rotation") {
+            true => Some(rotation(settings, &outputs)?),
+            false => None,
+        };
+        Ok(LogOptions {
             level: match settings.text("log-level") {
                 "debug" => LevelFilter::DEBUG,
                 "warn" => LevelFilter::WARN,
@@ -42,9 +64,60 @@ impl LogOptions {
                 _ => LevelFilter::INFO,
             },
             json: settings.text("log-format") == "json",
-            outputs: settings.list("log-outputs"),
-        }
+            outputs,
+            rotation,
+        })
     }
+}
+
+fn outputs(settings: &Settings) -> Result<Vec<String>, String> {
+    let outputs = settings.list("log-outputs");
+    if outputs.len() > 1 && outputs.iter().any(|output| output == DEFAULT) {
+        return Err(format!("multi logoutput for {DEFAULT:?} is not supported yet (--log-outputs)"));
+    }
+    if outputs.len() > 1 && outputs.iter().any(|output| output == JOURNAL) {
+        return Err(format!(
+            "running with systemd/journal but other '--log-outputs' values ({outputs:?}) are configured; \
+             give systemd/journal alone"
+        ));
+    }
+    Ok(if outputs.is_empty() { vec![DEFAULT.to_owned()] } else { outputs })
+}
+
+fn rotation(settings: &Settings, outputs: &[String]) -> Result<Rotation, String> {
+    if outputs.iter().filter(|output| is_file(output)).count() != 1 {
+        return Err("--log-outputs requires a single file path when --log-rotate-config-json is defined \
+                    (--enable-log-rotation)"
+            .to_owned());
+    }
+    Rotation::parse(settings.text("log-rotation-config-json"))
+        .map_err(|problem| format!("--log-rotation-config-json: {problem}"))
+}
+
+fn is_file(output: &str) -> bool {
+    output != DEFAULT && output != JOURNAL && !STDERR.contains(&output) && !STDOUT.contains(&output)
+}
+
+/// Opens an output.
+fn open(output: &str, rotation: Option<&Rotation>) -> Result<Box<dyn Write + Send>, String> {
+    if output == JOURNAL {
+        let journal = Journal::connect(Path::new(journal::SOCKET))
+            .map_err(|e| format!("--log-outputs: can't find journal at {}: {e}", journal::SOCKET))?;
+        return Ok(Box::new(journal));
+    }
+    if !is_file(output) {
+        return Ok(if STDOUT.contains(&output) { Box::new(io::stdout()) } else { Box::new(io::stderr()) });
+    }
+    let opened: io::Result<Box<dyn Write + Send>> = match rotation {
+        Some(rotation) => Rotated::open(Path::new(output), rotation.clone())
+            .map(|file| Box::new(file) as Box<dyn Write + Send>),
+        None => OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(output)
+            .map(|file| Box::new(file) as Box<dyn Write + Send>),
+    };
+    opened.map_err(|e| format!("--log-outputs: cannot open {output}: {e}"))
 }
 
 /// Starts logging.
@@ -54,17 +127,7 @@ impl LogOptions {
 pub(crate) fn start(options: &LogOptions) -> Result<(), String> {
     let mut outputs: Vec<Box<dyn Write + Send>> = Vec::new();
     for output in &options.outputs {
-        outputs.push(match output.as_str() {
-            "default" | "stderr" | "/dev/stderr" | "systemd/journal" => Box::new(io::stderr()),
-            "stdout" | "/dev/stdout" => Box::new(io::stdout()),
-            path => Box::new(
-                OpenOptions::new()
-                    .create(true)
-                    .append(true)
-                    .open(path)
-                    .map_err(|e| format!("--log-outputs: cannot open {path}: {e}"))?,
-            ),
-        });
+        outputs.push(open(output, options.rotation.as_ref())?);
     }
     // The libraries below speak of every frame and every vote at these levels.
     let libraries = options.level.min(LevelFilter::WARN);
@@ -213,7 +276,7 @@ mod tests {
         assert_eq!(line["msg"], "lost \"peer\"");
         assert_eq!(line["member-id"], "8e9e05c52164694d");
         assert_eq!(line["count"], 3);
-        assert!(line["caller"].as_str().unwrap().starts_with("src/logging.rs:"), "{line}");
+        assert!(line["caller"].as_str().unwrap().starts_with("logging/mod.rs:"), "{line}");
         assert!(line["ts"].as_str().unwrap().ends_with('Z'));
         assert_eq!(text.matches('\n').count(), 1);
     }
@@ -221,7 +284,7 @@ mod tests {
     #[test]
     fn console_lines_are_words() {
         let text = logged(false);
-        assert!(text.contains("\tWARN\tsrc/logging.rs:"), "{text}");
+        assert!(text.contains("\tWARN\tlogging/mod.rs:"), "{text}");
         assert!(text.trim_end().ends_with(r#"{"member-id":"8e9e05c52164694d","count":3}"#), "{text}");
     }
 }
