@@ -91,7 +91,7 @@ pub(crate) fn lock_dir(what: &str, dir: &Path) -> Result<DirLock, String> {
 /// # Errors
 /// A sentence with the path and what to do: a process has it, or it cannot be
 /// opened.
-pub(crate) fn lock_for_reading(dir: &Path) -> Result<Option<DataDirLock>, String> {
+pub(crate) fn lock_for_reading(dir: &Path) -> Result<Option<DirLock>, String> {
     let path = dir.join("LOCK");
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -99,7 +99,7 @@ pub(crate) fn lock_for_reading(dir: &Path) -> Result<Option<DataDirLock>, String
         Err(e) => return Err(format!("cannot open {}: {e}", path.display())),
     };
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(Some(DataDirLock { _file: file })),
+        Ok(()) => Ok(Some(DirLock { _file: file })),
         Err(rustix::io::Errno::WOULDBLOCK) => {
             Err(format!("the data directory {} is in use by another process{}", dir.display(), owner(&path)))
         }

@@ -290,7 +290,7 @@ struct Generator {
 
 impl Generator {
     fn name(&mut self) -> Bytes {
-        Bytes::from_static(*self.rng.pick(NAMES))
+        Bytes::from_static(self.rng.pick::<&[u8]>(NAMES))
     }
 
     fn lease(&mut self) -> i64 {

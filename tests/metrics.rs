@@ -150,7 +150,7 @@ async fn use_everything(member: &Member) {
     client.range(RangeRequest { key: "k".into(), ..Default::default() }).await.unwrap();
     client.txn(TxnRequest::default()).await.unwrap();
     client.hash(HashRequest {}).await.unwrap();
-    client.hash_kv(HashKvRequest { revision: 0, ..Default::default() }).await.unwrap();
+    client.hash_kv(HashKvRequest { revision: 0 }).await.unwrap();
     client.defragment(DefragmentRequest {}).await.unwrap();
     client.compact(CompactionRequest { revision, physical: true }).await.unwrap();
     let refused = client.put(PutRequest::default()).await;

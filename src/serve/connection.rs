@@ -76,7 +76,7 @@ pub(super) async fn run(socket: Socket, port: Port, stop: Stop) {
             let remote = stream.peer_addr().ok();
             serve(stream, remote, PeerIdentity::default(), port, stop).await;
         }
-        (Socket::Unix(stream), None) => serve(stream, None, Client::default(), port, stop).await,
+        (Socket::Unix(stream), None) => serve(stream, None, PeerIdentity::default(), port, stop).await,
         (Socket::Tcp(stream), Some(tls)) => {
             let remote = stream.peer_addr().ok();
             handshake(stream, remote, &tls, port, stop).await;
@@ -105,13 +105,7 @@ where
     }
 }
 
-async fn serve<S>(
-    stream: S,
-    remote: Option<SocketAddr>,
-    client: PeerIdentity,
-    port: Port,
-    mut stop: Stop,
-)
+async fn serve<S>(stream: S, remote: Option<SocketAddr>, client: PeerIdentity, port: Port, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {

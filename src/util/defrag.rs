@@ -14,7 +14,7 @@ use super::arguments::Arguments;
 use super::source::{bytes_in, lock};
 use super::status::human;
 use super::{output, source};
-use crate::process::lock_data_dir;
+use crate::process::lock_dir;
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
     let source::Place::DataDir(dir) = arguments.place()? else {
@@ -23,7 +23,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
     let state = state_of(&dir)?;
     // Tells what to do where it is locked; the lock to write follows.
     drop(lock(&dir)?);
-    let _lock = lock_data_dir(&dir)?;
+    let _lock = lock_dir("data directory", &dir)?;
     let before = bytes_in(&state)?;
     defragment(&state).map_err(|error| error.to_string())?;
     let after = bytes_in(&state)?;

@@ -25,7 +25,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
 
 /// The hash of the key space at a revision; 0 for the newest.
 pub(super) fn hash(source: &Source, state: &MemberState, revision: i64) -> Result<HashKvResponse, String> {
-    match state.mvcc.read(&Read::HashKv(HashKvRequest { revision })) {
+    match state.mvcc.read(None, &Read::HashKv(HashKvRequest { revision })) {
         Ok(ReadReply::HashKv(hash)) => Ok(hash),
         Ok(_) => Err("the store answers something else".to_owned()),
         Err(error) => Err(source.explain(error)),

@@ -20,7 +20,7 @@ use super::status::hex;
 use crate::cli::{Request, Settings};
 use crate::config::Config;
 use crate::etcd::node_config;
-use crate::process::lock_data_dir;
+use crate::process::lock_dir;
 
 /// Flags that mean here what they mean to a member that starts.
 const SHARED: [&str; 5] =
@@ -88,7 +88,7 @@ fn make(snapshot: &Path, checksum: Checksum, config: &Config, bump: Option<i64>)
     let beside = target.with_file_name(name);
     // Two restores of the same directory do not meet; what one left behind
     // that was killed is taken over.
-    let _lock = lock_data_dir(&beside)?;
+    let _lock = lock_dir("data directory", &beside)?;
     let failed = |e: std::io::Error| format!("{}: {e}", beside.display());
     clear(&beside).map_err(failed)?;
     let mut node = node_config(config);

@@ -12,7 +12,7 @@ use skiff_store::archive::{Scratch, unpack};
 use skiff_store::engine::rocks::{RocksEngine, RocksOptions, mirror};
 
 use super::arguments::Arguments;
-use crate::process::{DataDirLock, lock_for_reading};
+use crate::process::{DirLock, lock_for_reading};
 
 /// Bytes of a snapshot read at a time.
 const READ_BYTES: usize = 256 << 10;
@@ -46,7 +46,7 @@ pub(super) struct Source {
     pub(super) size: u64,
     names: Names,
     _scratch: Scratch,
-    _lock: Option<DataDirLock>,
+    _lock: Option<DirLock>,
 }
 
 /// What stands in for what.
@@ -116,7 +116,7 @@ pub(super) fn open_snapshot(path: &Path) -> Result<File, String> {
 }
 
 /// Locks a data directory, to look at it.
-pub(super) fn lock(dir: &Path) -> Result<Option<DataDirLock>, String> {
+pub(super) fn lock(dir: &Path) -> Result<Option<DirLock>, String> {
     lock_for_reading(dir).map_err(|problem| {
         format!(
             "{problem}; stop it first, or ask it: etcdctl endpoint status, endpoint hashkv, snapshot save"

@@ -87,7 +87,9 @@ fn every_algorithm_signs_and_checks() {
 fn keys_that_cannot_serve_are_told() {
     let (ec, ec_public) = ec();
     let (other, _) = self::ec();
-    let table: [(&str, Option<&[u8]>, Option<&[u8]>, &str); 9] = [
+    /// Algorithm, private key, public key, what the refusal says.
+    type Case<'a> = (&'a str, Option<&'a [u8]>, Option<&'a [u8]>, &'a str);
+    let table: [Case<'_>; 9] = [
         ("none", Some(RSA), None, "is not offered"),
         ("RS1", Some(RSA), None, "is not offered"),
         ("RS256", None, None, "missing"),

@@ -83,14 +83,13 @@ pub(crate) fn last_log_id(message: &pb::AppendRequest) -> Option<LogId> {
 
 pub(crate) fn append_request(message: pb::AppendRequest) -> Result<AppendEntriesRequest<TypeConfig>, Status> {
     let prev = any_position(message.prev_log_id)?;
-    let mut next = prev.map_or(0, |at| at.index + 1);
+    let first = prev.map_or(0, |at| at.index + 1);
     let mut entries = Vec::with_capacity(message.entries.len());
-    for entry in message.entries {
+    for (expected, entry) in (first..).zip(message.entries) {
         let at = position(entry.log_id.ok_or_else(|| malformed("an entry without a position"))?)?;
-        if at.index != next {
+        if at.index != expected {
             return Err(malformed("entries are not consecutive"));
         }
-        next += 1;
         let kind = u8::try_from(entry.kind).map_err(|_| malformed("an entry of an unknown kind"))?;
         let entry = decode_entry(at, kind, entry.payload).map_err(|error| malformed(&error.to_string()))?;
         entries.push(entry);

@@ -258,7 +258,7 @@ async fn raise(core: &Arc<Core>, member: u64) {
     }
     let action = pb::alarm_request::AlarmAction::Activate as i32;
     let request = pb::AlarmRequest { action, member_id: member, alarm };
-    if let Err(error) = core.propose(Command { op: Some(Op::Alarm(request)) }).await {
+    if let Err(error) = core.propose(Command { caller: None, op: Some(Op::Alarm(request)) }).await {
         tracing::error!(%error, member = hex(member), "cannot raise the CORRUPT alarm; the next check tries again");
     }
 }

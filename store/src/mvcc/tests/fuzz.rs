@@ -13,13 +13,13 @@ fn read_everything(mvcc: &Mvcc) {
         ..Default::default()
     };
     for revision in [0, 1, 2, mvcc.revision().saturating_sub(1)] {
-        let _ = mvcc.read(&Read::Range(pb::RangeRequest { revision, ..everything.clone() }));
-        let _ = mvcc.read(&Read::HashKv(pb::HashKvRequest { revision }));
+        let _ = mvcc.read(None, &Read::Range(pb::RangeRequest { revision, ..everything.clone() }));
+        let _ = mvcc.read(None, &Read::HashKv(pb::HashKvRequest { revision }));
         let export = Export { range: KeyRange::From(Bytes::new()), revision, history: true };
         let _ = mvcc.export(&export, &mut |_| Ok(()));
     }
-    let _ = mvcc.read(&Read::Hash(pb::HashRequest {}));
-    let _ = mvcc.read(&Read::LeaseLeases(pb::LeaseLeasesRequest {}));
+    let _ = mvcc.read(None, &Read::Hash(pb::HashRequest {}));
+    let _ = mvcc.read(None, &Read::LeaseLeases(pb::LeaseLeasesRequest {}));
     let shared: &dyn History = mvcc.shared.as_ref();
     let _ = shared.read(&[0], &[0], 1, 1 << 20);
     let _ = shared.prev_kv(b"a", 3);
