@@ -87,7 +87,8 @@ fn every_algorithm_signs_and_checks() {
 fn keys_that_cannot_serve_are_told() {
     let (ec, ec_public) = ec();
     let (other, _) = self::ec();
-    let table: [(&str, Option<&[u8]>, Option<&[u8]>, &str); 9] = [
+    type Row<'a> = (&'a str, Option<&'a [u8]>, Option<&'a [u8]>, &'a str);
+    let table: [Row<'_>; 9] = [
         ("none", Some(RSA), None, "is not offered"),
         ("RS1", Some(RSA), None, "is not offered"),
         ("RS256", None, None, "missing"),
