@@ -21,8 +21,10 @@ const USERS: &[&str] = &["root", "root", "a", "b", "n", ""];
 const ROLES: &[&str] = &["root", "r1", "r1", "r2", ""];
 const PASSWORDS: &[&str] = &["p", "q"];
 const KEYS: &[&str] = &["k1", "k2", "k2/x", "k3", "k4"];
+/// None ends before it begins: whether etcd permits such a one, which holds no key, depends on the shape of
+/// its tree of grants.
 const RANGES: &[(&str, &str)] =
-    &[("k1", ""), ("k1", "k3"), ("k2/", "k20"), ("k3", ""), ("k3", "k9"), ("k2", "k1"), ("k", "\0")];
+    &[("k1", ""), ("k1", "k3"), ("k2/", "k20"), ("k3", ""), ("k3", "k9"), ("k", "\0")];
 /// What roles are granted. No two begin with the same key: etcd finds only the first of those again.
 const GRANTS: &[(&str, &str)] =
     &[("k1", ""), ("k2", "k3"), ("k2/x", "k2/y"), ("k3", "\0"), ("k4", "k1"), ("", "")];

@@ -38,9 +38,6 @@ pub(crate) enum Effect {
     Applies,
     /// Accepted with a warning: nothing here corresponds to it. Why.
     Ignored(&'static str),
-    /// Refused when set to anything but its default: to ignore it would be
-    /// unsafe. Why.
-    Refused(&'static str),
 }
 
 /// A heading of `--help`.

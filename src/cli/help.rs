@@ -51,7 +51,6 @@ fn sentence(flag: &Flag) -> String {
     let mut text = flag.help.to_owned();
     match flag.effect {
         Effect::Ignored(why) if why != flag.help => text.push_str(&format!(" No effect: {why}.")),
-        Effect::Refused(why) => text.push_str(&format!(" Refused: {why}.")),
         _ => {}
     }
     if let super::flag::Kind::Choice(words) = flag.kind {

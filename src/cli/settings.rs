@@ -37,14 +37,6 @@ pub(crate) enum UsageError {
     /// Something that is no flag.
     #[error("{0:?} is not a flag; see skiff etcd --help")]
     NotAFlag(String),
-    /// A flag that cannot be honoured and must not be ignored.
-    #[error("--{name} cannot be used: {why}")]
-    Refused {
-        /// The flag.
-        name: &'static str,
-        /// Why.
-        why: &'static str,
-    },
     /// A config file that cannot be used.
     #[error("config file {path}: {problem}")]
     File {
@@ -113,7 +105,7 @@ impl Settings {
         if let Some(path) = settings.values.get("config-file").filter(|path| !path.is_empty()).cloned() {
             settings = Settings::from_file(&path, settings)?;
         }
-        settings.warn_without_effect()?;
+        settings.warn_without_effect();
         Ok(Request::Run(settings))
     }
 
@@ -177,19 +169,14 @@ impl Settings {
         Ok(())
     }
 
-    fn warn_without_effect(&mut self) -> Result<(), UsageError> {
+    fn warn_without_effect(&mut self) {
         for flag in FLAGS {
-            let Some(text) = self.values.get(flag.name) else { continue };
-            match flag.effect {
-                Effect::Applies => {}
-                Effect::Ignored(why) => {
-                    self.warnings.push(format!("--{} has no effect: {why}", flag.name));
-                }
-                Effect::Refused(_) if text == flag.default => {}
-                Effect::Refused(why) => return Err(UsageError::Refused { name: flag.name, why }),
+            if let Effect::Ignored(why) = flag.effect
+                && self.given(flag.name)
+            {
+                self.warnings.push(format!("--{} has no effect: {why}", flag.name));
             }
         }
-        Ok(())
     }
 
     /// True if the setting was given, by whatever way.

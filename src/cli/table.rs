@@ -35,10 +35,6 @@ impl Flag {
         Flag { file_key: Some(key), ..self }
     }
 
-    const fn refused(self, why: &'static str) -> Flag {
-        Flag { effect: Effect::Refused(why), ..self }
-    }
-
     const fn ignored(self, why: &'static str) -> Flag {
         Flag { effect: Effect::Ignored(why), ..self }
     }

@@ -84,7 +84,12 @@ const MARK: Flag = flag(
     "false",
     "Mark all revisions up to the raised one as compacted, so that watches from before end (with --bump-revision).",
 );
-const WAL_DIR: Flag = flag("wal-dir", Kind::Text, "", "Refused: the log lies in the data directory.");
+const WAL_DIR: Flag = flag(
+    "wal-dir",
+    Kind::Text,
+    "",
+    "Refused: a restored log lies in the data directory; move it afterwards and start with --wal-dir.",
+);
 const RESTORED_DIR: Flag = flag("data-dir", Kind::Text, "", "Directory to make; ${name}.etcd if not given.");
 
 /// The tools, as `--help` lists them.

@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
     let bump = bump(arguments)?;
     if !arguments.text("wal-dir").is_empty() {
         return Err(Problem::Usage(
-            "--wal-dir cannot be used: the log lies in the data directory; put a mount or a symbolic link there"
+            "--wal-dir cannot be used here: restore without it, move the files of member/wal, and start with --wal-dir"
                 .to_owned(),
         ));
     }

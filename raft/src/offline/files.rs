@@ -40,9 +40,9 @@ impl MemberFiles {
         }
         let missing = |what: &str| Error::Corruption(format!("{} is missing", dir.join(what).display()));
         let metadata = Metadata::load(&dir)?.ok_or_else(|| missing("metadata"))?;
-        let wal = dir.join("wal");
+        let wal = metadata.log_dir.clone().unwrap_or_else(|| dir.join("wal"));
         if !wal.is_dir() {
-            return Err(missing("wal"));
+            return Err(Error::Corruption(format!("{} is missing", wal.display())));
         }
         let log = LogImage::open(&ReadOnlyDisk, &wal).map_err(wal_error)?;
         // The log is begun before the state is.
