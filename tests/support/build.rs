@@ -2,9 +2,13 @@
 
 use std::path::PathBuf;
 
+use prost::Message;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let include = PathBuf::from("../../store/proto");
     let descriptors = protox::compile([include.join("etcd/api/etcdserverpb/rpc.proto")], [include])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     prost_build::Config::new().bytes(["."]).include_file("pb.rs").compile_fds(descriptors)?;
     println!("cargo:rerun-if-changed=../../store/proto");
     Ok(())
