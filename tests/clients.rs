@@ -128,7 +128,6 @@ async fn go() {
 
 /// A real application: Patroni keeps in etcd which PostgreSQL leads, through the JSON gateway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the JSON gateway is not there yet; SKIFF_TEST_SUBJECT=etcd shows what the test is worth"]
 async fn patroni() {
     let words = prepare("patroni").await.expect("python3 with venv is needed: scripts/deps.sh test");
     let scratch = Scratch::new("client-patroni");

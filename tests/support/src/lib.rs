@@ -28,6 +28,9 @@ pub mod pb {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));
 }
 
+/// Descriptors of the same messages, and of etcd's services.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 pub use cluster::{Cluster, ClusterOptions};
 pub use member::{Member, MemberOptions, Program};
 pub use network::{LinkState, Network};

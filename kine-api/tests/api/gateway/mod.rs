@@ -69,6 +69,10 @@ const PATHS: &[&str] = &[
     "auth/role/delete",
     "auth/role/grant",
     "auth/role/revoke",
+    "lock/unlock",
+    "election/proclaim",
+    "election/leader",
+    "election/resign",
 ];
 
 /// A store behind a gateway.

@@ -1,0 +1,68 @@
+//! The page: `docs/etcd-compatibility.md`.
+
+use std::fmt::Write;
+
+use crate::coverage::Coverage;
+use crate::script::{Expectation, Item};
+
+/// A line of a table beside the scripts: what, and how it stands.
+pub(crate) type Line = (String, String);
+
+const INTRODUCTION: &str = "\
+# What etcd has, and how it stands here
+
+Made by `tests/compatibility`, not by hand: it sends every script of
+`tests/compatibility/scripts` to a real etcd 3.5 and to `skiff etcd` and
+compares status and answer of each step, member and cluster ids and sizes
+apart. \"works\" is written only where every answer was equal. Random sequences
+are compared by `tests/differential`. `UPDATE_DOCS=1 cargo test --test
+compatibility` writes this page anew.
+";
+
+/// Writes the page.
+pub(crate) fn page(items: &[Item], coverage: &Coverage, flags: &[Line], metrics: &[Line]) -> String {
+    let mut page = INTRODUCTION.to_owned();
+    let mut heading = "";
+    page.push_str(
+        "\n## Calls and paths\n\nThrough the gateway, so that its paths and JSON are compared with them.\n\n",
+    );
+    page.push_str("| call | what | stands |\n|---|---|---|\n");
+    for item in items {
+        let shown = if item.heading == heading { "" } else { &item.heading };
+        heading = &item.heading;
+        // Nothing is to be done about a page that cannot be written to memory.
+        let _ = writeln!(page, "| {shown} | {} | {} |", item.name, verdict(&item.expectation));
+    }
+    fields(&mut page, coverage);
+    table(&mut page, "Flags", "flag", flags);
+    table(&mut page, "Metrics", "metric", metrics);
+    page
+}
+
+fn verdict(expectation: &Expectation) -> String {
+    match expectation {
+        Expectation::Equal => "works".to_owned(),
+        Expectation::Differs(how) => format!("differs: {how}"),
+        Expectation::Since(what) => format!("works; {what}"),
+    }
+}
+
+fn fields(page: &mut String, coverage: &Coverage) {
+    page.push_str(
+        "\n## Fields\n\nEvery field of every message was sent or seen with a value in the scripts above, ",
+    );
+    page.push_str("but for those named as not.\n\n| message | fields | not |\n|---|---|---|\n");
+    for (message, fields) in coverage.fields() {
+        let pick = |wanted: bool| -> Vec<&str> {
+            fields.iter().filter(|(_, used)| *used == wanted).map(|(name, _)| name.as_str()).collect()
+        };
+        let _ = writeln!(page, "| {message} | {} | {} |", pick(true).join(", "), pick(false).join(", "));
+    }
+}
+
+fn table(page: &mut String, title: &str, what: &str, lines: &[Line]) {
+    let _ = writeln!(page, "\n## {title}\n\n| {what} | stands |\n|---|---|");
+    for (name, stands) in lines {
+        let _ = writeln!(page, "| {name} | {stands} |");
+    }
+}
