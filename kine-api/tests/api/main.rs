@@ -9,6 +9,7 @@ mod auth;
 mod common;
 mod election;
 mod etcdctl;
+mod fuzz;
 mod gateway;
 mod http;
 mod kv;
