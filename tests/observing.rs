@@ -165,7 +165,7 @@ async fn etcdctl_speaks_over_unix_sockets() {
     assert!(!plain.exists() && !secret.exists(), "the sockets are left behind");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn profiles_are_read_by_go() {
     let scratch = Scratch::new("profile");
     let member = member(&scratch, &["--enable-pprof"]).await;
@@ -203,22 +203,41 @@ async fn profiles_are_read_by_go() {
         assert!(Instant::now() < deadline);
     }
     let (status, bytes) = profile.await.unwrap();
-    load.abort();
     // Both may have asked for the first turn.
-    let bytes = if status.contains("200") { bytes } else { get(&member, "/debug/pprof/profile?seconds=1").1 };
+    let mut bytes = if status.contains("200") { bytes } else { profile_of_a_second(&member) };
     assert_eq!(bytes[..2], [0x1f, 0x8b], "gzip");
     put(&member).await;
 
     let path = scratch.path().join("profile.pb.gz");
-    std::fs::write(&path, bytes).unwrap();
-    match Command::new("go").args(["tool", "pprof", "-top", "-nodecount=300"]).arg(&path).output() {
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            assert!(text.contains("Type: cpu") && text.contains("Duration: "), "{text}");
-            assert!(text.contains("rocksdb") || text.contains("skiff") || text.contains("tokio"), "{text}");
+    loop {
+        std::fs::write(&path, bytes).unwrap();
+        let Some(text) = top(&path) else { break };
+        assert!(text.contains("Type: cpu") && text.contains("Duration: "), "{text}");
+        if ["rocksdb", "skiff", "tokio"].iter().any(|name| text.contains(name)) {
+            break;
         }
-        Err(error) => eprintln!("go is not here to read the profile: {error}"),
+        // A busy machine may have given it no time to be seen in.
+        assert!(Instant::now() < deadline, "{text}");
+        bytes = profile_of_a_second(&member);
+    }
+    load.abort();
+}
+
+fn profile_of_a_second(member: &Member) -> Vec<u8> {
+    get(member, "/debug/pprof/profile?seconds=1").1
+}
+
+/// What Go's own tool reads in a profile; `None` without it.
+fn top(path: &std::path::Path) -> Option<String> {
+    match Command::new("go").args(["tool", "pprof", "-top", "-nodecount=300"]).arg(path).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Some(String::from_utf8_lossy(&output.stdout).into_owned())
+        }
+        Err(error) => {
+            eprintln!("go is not here to read the profile: {error}");
+            None
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use prost::Message;
 use serde_json::{Value, json};
 use skiff_raft::types::{Entry, Membership, Payload};
 use skiff_store::Result;
@@ -11,6 +10,7 @@ use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use skiff_store::pb::etcdserverpb::request_op::Request;
 use skiff_store::pb::skiff::v1::Command;
+use skiff_store::pb::skiff::v1::auth_change::Change;
 use skiff_store::pb::skiff::v1::command::Op;
 
 use super::status::hex;
@@ -83,6 +83,16 @@ fn membership(membership: &Membership) -> Value {
 }
 
 fn command(command: &Command) -> Value {
+    let mut shown = op(command);
+    if let Some(caller) = &command.caller
+        && !caller.user.is_empty()
+    {
+        shown["user"] = json!(caller.user);
+    }
+    shown
+}
+
+fn op(command: &Command) -> Value {
     match &command.op {
         Some(Op::Put(request)) => put(request),
         Some(Op::DeleteRange(request)) => delete_range(request),
@@ -110,9 +120,47 @@ fn command(command: &Command) -> Value {
             "clientURLs": member.client_ur_ls,
         }),
         Some(Op::ClusterVersion(version)) => json!({"op": "clusterVersion", "version": version}),
-        // The rest as it lies in the log: a message skiff.v1.Command.
-        Some(_) => json!({"op": "other", "command": STANDARD.encode(command.encode_to_vec())}),
+        Some(Op::Downgrade(info)) => {
+            json!({"op": "downgrade", "enabled": info.enabled, "targetVersion": info.target_version})
+        }
+        Some(Op::Auth(request)) => match &request.change {
+            Some(change) => auth(change),
+            None => json!({"op": "none"}),
+        },
+        // Neither tokens nor hashes of passwords are shown.
+        Some(Op::Authenticate(request)) => json!({"op": "authenticate", "name": request.user}),
         None => json!({"op": "none"}),
+    }
+}
+
+fn auth(change: &Change) -> Value {
+    match change {
+        Change::Enable(_) => json!({"op": "authEnable"}),
+        Change::Disable(_) => json!({"op": "authDisable"}),
+        Change::UserAdd(request) => json!({"op": "userAdd", "name": request.name}),
+        Change::UserDelete(request) => json!({"op": "userDelete", "name": request.name}),
+        Change::UserPassword(request) => json!({"op": "userChangePassword", "name": request.name}),
+        Change::UserGrant(request) => {
+            json!({"op": "userGrantRole", "name": request.user, "role": request.role})
+        }
+        Change::UserRevoke(request) => {
+            json!({"op": "userRevokeRole", "name": request.name, "role": request.role})
+        }
+        Change::RoleAdd(request) => json!({"op": "roleAdd", "role": request.name}),
+        Change::RoleDelete(request) => json!({"op": "roleDelete", "role": request.role}),
+        Change::RoleGrant(request) => {
+            let granted = request.perm.as_ref();
+            json!({
+                "op": "roleGrantPermission", "role": request.name,
+                "permission": granted.map(|granted| granted.perm_type().as_str_name()),
+                "key": granted.map(|granted| bytes(&granted.key)),
+                "rangeEnd": granted.map(|granted| bytes(&granted.range_end)),
+            })
+        }
+        Change::RoleRevoke(request) => json!({
+            "op": "roleRevokePermission", "role": request.role, "key": bytes(&request.key),
+            "rangeEnd": bytes(&request.range_end),
+        }),
     }
 }
 
@@ -179,7 +227,24 @@ fn lease(id: i64) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use skiff_store::pb::skiff::v1::{AuthChange, Authenticate, UserAdd};
+
     use super::*;
+
+    #[test]
+    fn a_dump_shows_no_secret() {
+        let add = UserAdd { name: "alice".into(), password_hash: "$2a$hash".into(), no_password: false };
+        let change = AuthChange { change: Some(Change::UserAdd(add)) };
+        let token =
+            Authenticate { user: "alice".into(), token_prefix: "SecretPrefix".into(), auth_revision: 1 };
+        for (op, name) in [(Op::Auth(change), "userAdd"), (Op::Authenticate(token), "authenticate")] {
+            let shown = command(&Command::from(op)).to_string();
+            assert!(shown.contains(name) && shown.contains("alice"), "{shown}");
+            for secret in ["2a", "Secret", &STANDARD.encode("$2a$hash")[..]] {
+                assert!(!shown.contains(secret), "{shown}");
+            }
+        }
+    }
 
     #[test]
     fn bytes_are_whole_and_readable() {

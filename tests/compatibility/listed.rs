@@ -11,7 +11,7 @@ use crate::web;
 
 /// Names of etcd's flags, of 3.5 and 3.6.
 const FLAGS: &str = include_str!("flags.txt");
-/// Prefixes of metrics that are meant to be missing, and why.
+/// Prefixes of metrics that are meant to be missing or other, and how they stand.
 const METRICS: &str = include_str!("metrics.txt");
 
 /// How each of etcd's flags stands, from the help of `binary`.

@@ -243,11 +243,13 @@ async fn every_call_asks_who_calls() {
         auth.user_change_password(AuthUserChangePasswordRequest { name: "missing".into(), ..Default::default() });
         lease.lease_revoke(LeaseRevokeRequest { id: 1 });
     }
+    let op = RequestOp { request: Some(request_op::Request::RequestRange(range("u/a"))) };
+    let reading = TxnRequest { success: vec![op], ..Default::default() };
     named! {
         kv.range(range("u/a"));
         kv.range_stream(range("u/a"));
         kv.put(PutRequest { key: "u/a".into(), ..Default::default() });
-        kv.txn(TxnRequest::default());
+        kv.txn(reading.clone());
         lease.lease_grant(LeaseGrantRequest { id: 0, ttl: 60 });
         lease.lease_time_to_live(LeaseTimeToLiveRequest { id: 99, keys: true });
         lease.lease_revoke(LeaseRevokeRequest { id: 99 });
@@ -257,6 +259,8 @@ async fn every_call_asks_who_calls() {
         auth.user_get(AuthUserGetRequest { name: "u".into() });
         auth.role_get(AuthRoleGetRequest { role: "r".into() });
     }
+    // A transaction that touches no key is anybody's, as in etcd.
+    nobody.kv().txn(TxnRequest::default()).await.unwrap();
     // Whoever may not ask at all is told of a wrong request first, as in etcd.
     told(nobody.get("").await, (Code::InvalidArgument, "etcdserver: key is not provided"));
     // The health of the server is everybody's.
