@@ -31,7 +31,7 @@ pub(crate) const PATHS: &[(&str, &str)] = &[
     ("maintenance/alarm", "etcdserverpb.Maintenance.Alarm"),
     ("maintenance/status", "etcdserverpb.Maintenance.Status"),
     ("maintenance/defragment", "etcdserverpb.Maintenance.Defragment"),
-    ("maintenance/hash", "etcdserverpb.Maintenance.HashKV"),
+    ("maintenance/hash", "etcdserverpb.Maintenance.Hash"),
     ("maintenance/hashkv", "etcdserverpb.Maintenance.HashKV"),
     ("maintenance/snapshot", "etcdserverpb.Maintenance.Snapshot"),
     ("maintenance/transfer-leadership", "etcdserverpb.Maintenance.MoveLeader"),
