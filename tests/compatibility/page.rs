@@ -14,8 +14,8 @@ const INTRODUCTION: &str = "\
 Made by `tests/compatibility`, not by hand: it sends every script of
 `tests/compatibility/scripts` to a real etcd 3.5 and to `skiff etcd` and
 compares status and answer of each step, member and cluster ids and sizes
-apart, and headers that etcd 3.5 leaves empty and are filled here. \"works\" is written only where every answer was equal. Random sequences
-are compared by `tests/differential`. `UPDATE_DOCS=1 cargo test --test
+apart, and headers that etcd 3.5 leaves empty and are filled here. \"works\" is
+written of a call only where every answer was equal. Random sequences are compared by `tests/differential`. `UPDATE_DOCS=1 cargo test --test
 compatibility` writes this page anew.
 ";
 
@@ -43,7 +43,6 @@ fn verdict(expectation: &Expectation) -> String {
     match expectation {
         Expectation::Equal => "works".to_owned(),
         Expectation::Differs(how) => format!("differs: {how}"),
-        Expectation::Since(what) => format!("works; {what}"),
     }
 }
 

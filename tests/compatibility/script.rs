@@ -4,7 +4,6 @@
 //! # KV.Put                         a method, or another heading of the page
 //! ## prev_kv                       an item of it
 //! ! differs: why                   what is meant to differ; the answers must
-//! ! since 3.6: what                not compared: the etcd at hand has it not
 //! POST kv/put {"key":"b:a"}        a call through the gateway, below /v3/
 //! STREAM watch 2 {..} {..}         the same, up to the second result
 //! GET /health                      plain HTTP
@@ -54,8 +53,6 @@ pub(crate) enum Expectation {
     Equal,
     /// The answers differ, and are meant to; how.
     Differs(String),
-    /// The item is newer than the etcd compared with; what it is.
-    Since(String),
 }
 
 /// A line of the page.
@@ -105,10 +102,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Item>, String> {
 }
 
 fn expectation(note: &str) -> Option<Expectation> {
-    if let Some(how) = note.strip_prefix("differs: ") {
-        return Some(Expectation::Differs(how.to_owned()));
-    }
-    note.starts_with("since ").then(|| Expectation::Since(note.to_owned()))
+    note.strip_prefix("differs: ").map(|how| Expectation::Differs(how.to_owned()))
 }
 
 fn step(line: &str) -> Result<Step, String> {
