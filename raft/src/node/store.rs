@@ -42,7 +42,7 @@ impl Store for Node {
         if let Read::LeaseTimeToLive(request) = read {
             return leases::time_to_live(core, caller, request).await.map(ReadReply::LeaseTimeToLive);
         }
-        if needs_barrier(&read) {
+        if read.is_linearizable() {
             core.reads.barrier(core).await?;
         } else {
             self.recovered().await?;
@@ -285,32 +285,6 @@ fn is_serializable(read: &Read) -> bool {
         Read::Hash(_) | Read::HashKv(_) => true,
         _ => false,
     }
-}
-
-fn needs_barrier(read: &Read) -> bool {
-    match read {
-        Read::Range(request) => !request.serializable,
-        Read::Txn(request) => !txn_serializable(request),
-        Read::LeaseLeases(_)
-        | Read::Alarms
-        | Read::AuthStatus
-        | Read::UserGet(_)
-        | Read::UserList
-        | Read::RoleGet(_)
-        | Read::RoleList
-        | Read::Credentials(_) => true,
-        _ => false,
-    }
-}
-
-/// A read-only transaction is serializable if each of its ranges is, as in etcd.
-fn txn_serializable(request: &pb::TxnRequest) -> bool {
-    use pb::request_op::Request;
-    request.success.iter().chain(&request.failure).all(|op| match &op.request {
-        Some(Request::RequestRange(range)) => range.serializable,
-        Some(Request::RequestTxn(txn)) => txn_serializable(txn),
-        _ => false,
-    })
 }
 
 /// Reads little: answered on the spot, cheaper than on another thread.
