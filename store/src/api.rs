@@ -32,6 +32,8 @@
 //! checks, against the very state it reads or changes, what the users and roles
 //! in it permit.
 
+mod reading;
+
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -74,37 +76,6 @@ pub enum Read {
     RoleList,
     /// What a user's password is checked against. Never for a client.
     Credentials(String),
-}
-
-impl Read {
-    /// True where the answer must hold everything acknowledged before the
-    /// request; false where this member's own state is asked for.
-    pub fn is_linearizable(&self) -> bool {
-        match self {
-            Read::Range(request) => !request.serializable,
-            Read::Txn(request) => !is_serializable(request),
-            Read::Hash(_) | Read::HashKv(_) => false,
-            Read::LeaseTimeToLive(_)
-            | Read::LeaseLeases(_)
-            | Read::Alarms
-            | Read::AuthStatus
-            | Read::UserGet(_)
-            | Read::UserList
-            | Read::RoleGet(_)
-            | Read::RoleList
-            | Read::Credentials(_) => true,
-        }
-    }
-}
-
-/// A read-only transaction is serializable if each of its ranges is, as in etcd.
-fn is_serializable(request: &pb::TxnRequest) -> bool {
-    use pb::request_op::Request;
-    request.success.iter().chain(&request.failure).all(|op| match &op.request {
-        Some(Request::RequestRange(range)) => range.serializable,
-        Some(Request::RequestTxn(txn)) => is_serializable(txn),
-        _ => false,
-    })
 }
 
 /// The answer to a [`Read`]; the variant is the request's.

@@ -145,6 +145,9 @@ impl Store for SqlStore {
         if read.is_linearizable() {
             core.reads.barrier(core).await?;
         }
+        if read.is_cheap() {
+            return core.mvcc.read(caller, &read);
+        }
         let (mvcc, caller) = (core.mvcc.clone(), caller.cloned());
         blocking(move || mvcc.read(caller.as_ref(), &read)).await
     }

@@ -12,6 +12,7 @@ mod log;
 mod names;
 mod open;
 mod reads;
+mod repair;
 mod replica;
 mod rows;
 mod schema;

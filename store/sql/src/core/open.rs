@@ -17,7 +17,7 @@ use super::leases::{self, KeepAlives};
 use super::reads::{self, Reads};
 use super::replica::{Engines, Replica};
 use super::writer::{Job, Writer};
-use super::{Core, blocking, compaction, housekeeping, load, schema, store_error, sync, takeover};
+use super::{Core, blocking, compaction, housekeeping, load, repair, schema, store_error, sync, takeover};
 use crate::config::SqlConfig;
 use crate::db::Database;
 
@@ -39,6 +39,7 @@ pub(crate) async fn open(
     stop: watch::Receiver<bool>,
 ) -> Result<(Core, Queues)> {
     schema::prepare(db.as_ref()).await?;
+    repair::repair(db.as_ref(), config.migrate_schema).await?;
     takeover::take_over(db.as_ref(), &config.cluster_version).await?;
     let cluster_id = takeover::cluster_id(db.as_ref()).await?;
     let mut engines = Engines::new(config.replica_dir.clone())?;

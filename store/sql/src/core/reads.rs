@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use skiff_store::{NodeError, Result};
+use skiff_store::{Error, NodeError, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use super::head::read_head;
@@ -18,11 +18,11 @@ const QUEUE: usize = 65_536;
 
 /// The entrance for readers.
 pub(crate) struct Reads {
-    queue: mpsc::Sender<oneshot::Sender<()>>,
+    queue: mpsc::Sender<oneshot::Sender<Result<()>>>,
 }
 
 /// The other end, for [`run`].
-pub(crate) type ReadQueue = mpsc::Receiver<oneshot::Sender<()>>;
+pub(crate) type ReadQueue = mpsc::Receiver<oneshot::Sender<Result<()>>>;
 
 impl Reads {
     pub(crate) fn new() -> (Self, ReadQueue) {
@@ -41,15 +41,14 @@ impl Reads {
             mpsc::error::TrySendError::Full(_) => NodeError::TooManyRequests,
             mpsc::error::TrySendError::Closed(_) => NodeError::Stopped,
         })?;
-        core.in_time(async { wait.await.map_err(|_| core.check_running().err().unwrap_or(NodeError::Stopped.into())) })
-            .await
+        core.in_time(async { wait.await.map_err(|_| Error::from(NodeError::Stopped))? }).await
     }
 }
 
 /// Serves readers until the store stops.
 pub(crate) async fn run(core: Arc<Core>, mut queue: ReadQueue) {
     let mut session: Option<Box<dyn Session>> = None;
-    let mut waiters: Vec<oneshot::Sender<()>> = Vec::new();
+    let mut waiters: Vec<oneshot::Sender<Result<()>>> = Vec::new();
     loop {
         let Some(first) = core.until_stop(queue.recv()).await.flatten() else { return };
         waiters.push(first);
@@ -65,7 +64,7 @@ pub(crate) async fn run(core: Arc<Core>, mut queue: ReadQueue) {
             match round {
                 Ok(()) => {
                     core.contact.answered();
-                    waiters.drain(..).for_each(|waiter| _ = waiter.send(()));
+                    waiters.drain(..).for_each(|waiter| _ = waiter.send(Ok(())));
                     break;
                 }
                 Err(Failure::Database(error)) => {
@@ -74,11 +73,11 @@ pub(crate) async fn run(core: Arc<Core>, mut queue: ReadQueue) {
                         return;
                     }
                 }
-                // The readers are told what the store says of itself.
-                Err(_) => {
+                Err(Failure::Store(error)) => {
                     session = None;
-                    waiters.clear();
+                    waiters.drain(..).for_each(|waiter| _ = waiter.send(Err(error.clone())));
                 }
+                Err(Failure::Again | Failure::Unknown(_)) => {}
             }
         }
     }
@@ -98,7 +97,7 @@ async fn round(core: &Core, session: &mut Option<Box<dyn Session>>) -> Result<()
             replica.catch_up(core, session, head.index).await?;
         }
     } else if core.mvcc.applied_index() > head.index {
-        check_not_gone_back(core, session, head.index).await?;
+        check_not_gone_back(core, session).await?;
     }
     if head.newest_row > head.revision && core.mvcc.revision() < head.newest_row {
         adopt(core).await?;
@@ -108,7 +107,7 @@ async fn round(core: &Core, session: &mut Option<Box<dyn Session>>) -> Result<()
 
 /// The replica was ahead of the answer: it was applied since, or the database
 /// has gone back.
-async fn check_not_gone_back(core: &Core, session: &mut dyn Session, _seen: u64) -> Result<(), Failure> {
+async fn check_not_gone_back(core: &Core, session: &mut dyn Session) -> Result<(), Failure> {
     let mut replica = core.replica.lock().await;
     let head = read_head(session).await?;
     replica.catch_up(core, session, head.index).await
