@@ -119,7 +119,7 @@ fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, Db
     let mut granted = Vec::new();
     let mut changes = Vec::new();
     for row in rows {
-        let value = row.opt_bytes(5)?.map(Bytes::copy_from_slice).unwrap_or_default();
+        let value = row.opt_bytes(5)?.unwrap_or_default();
         let Some(named) = names::key_of(row.text(1)?, value) else { continue };
         // kine's lease is the TTL of the row: one lease for all of that TTL.
         let ttl = row.opt_int(4)?.unwrap_or(0);

@@ -143,7 +143,7 @@ async fn extra_rows(
         after = (last.int(0)?, last.int(1)?);
         for row in &rows {
             let (revision, sub) = (row.int(0)?, row.int(1)?);
-            let key = bytes::Bytes::copy_from_slice(row.bytes(2)?);
+            let key = row.bytes(2)?;
             if revision >= done {
                 replaced_by_extra(core, session, &key, revision).await?;
             }

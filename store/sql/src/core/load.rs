@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use prost::Message;
 use skiff_store::engine::Engine;
 use skiff_store::mvcc::{Filler, Version};
@@ -55,7 +54,7 @@ impl<'a> Loader<'a> {
         let rows = self.query("SELECT revision, state FROM skiff_head WHERE id = 1", &[]).await?;
         let head = rows.first().ok_or_else(|| Error::Corruption("skiff_head has no row".into()))?;
         self.revision = head.int(0).map_err(failed)?;
-        self.filler.state(head.bytes(1).map_err(failed)?)?;
+        self.filler.state(&head.bytes(1).map_err(failed)?)?;
         self.small_rows().await?;
         self.kine_rows().await?;
         self.extra_rows().await?;
@@ -79,7 +78,7 @@ impl<'a> Loader<'a> {
             for row in &rows {
                 let cf = schema::numbered_cf(row.int(1).map_err(failed)?)?;
                 let (name, value) = (row.bytes(2).map_err(failed)?, row.bytes(3).map_err(failed)?);
-                self.filler.small_row(cf, copy(name), copy(value))?;
+                self.filler.small_row(cf, name, value)?;
             }
         }
     }
@@ -141,14 +140,10 @@ impl<'a> Loader<'a> {
     }
 }
 
-fn copy(bytes: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(bytes)
-}
-
 /// The version that a row of `kine` holds; `None` for a row that holds none.
 fn kine_version(row: &Row, versions: &HashMap<i64, (i64, i64)>) -> Result<Option<Version>, DbError> {
     let id = row.int(0)?;
-    let value = row.opt_bytes(5)?.map(copy).unwrap_or_default();
+    let value = row.opt_bytes(5)?.unwrap_or_default();
     let Some(named) = names::key_of(row.text(1)?, value) else { return Ok(None) };
     let deleted = row.int(3)? != 0;
     let mut kv = KeyValue { key: named.key, mod_revision: id, ..Default::default() };
@@ -166,11 +161,12 @@ fn kine_version(row: &Row, versions: &HashMap<i64, (i64, i64)>) -> Result<Option
 fn extra_version(row: &Row) -> Result<Version> {
     let (revision, sub) = (row.int(0).map_err(failed)?, row.int(1).map_err(failed)?);
     let value = row.bytes(3).map_err(failed)?;
-    let kv = if value.is_empty() {
-        KeyValue { key: copy(row.bytes(2).map_err(failed)?), mod_revision: revision, ..Default::default() }
+    let deleted = value.is_empty();
+    let kv = if deleted {
+        KeyValue { key: row.bytes(2).map_err(failed)?, mod_revision: revision, ..Default::default() }
     } else {
         let damaged = |error| Error::Corruption(format!("skiff_row {revision}/{sub}: {error}"));
         KeyValue::decode(value).map_err(damaged)?
     };
-    Ok(Version { deleted: value.is_empty(), kv, sub: sub as u32 })
+    Ok(Version { deleted, kv, sub: sub as u32 })
 }

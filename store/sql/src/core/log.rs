@@ -6,7 +6,7 @@ use skiff_store::mvcc::Entry;
 use skiff_store::pb::skiff::v1::CommandBatch;
 
 use super::TERM;
-use crate::db::{DbError, Session, Value};
+use crate::db::{DbError, DbErrorKind, Session, Value};
 
 /// The entry after `applied` that is to be written.
 pub(crate) fn entry(index: u64, commands: CommandBatch) -> Entry {
@@ -25,7 +25,7 @@ pub(crate) async fn read(
         .map(|row| {
             let index = row.int(0)? as u64;
             let batch = CommandBatch::decode(row.bytes(1)?)
-                .map_err(|error| DbError::other(format!("entry {index} of skiff_log: {error}")))?;
+                .map_err(|error| DbError::new(DbErrorKind::Other, format!("entry {index} of skiff_log: {error}")))?;
             Ok(entry(index, batch))
         })
         .collect()

@@ -75,7 +75,7 @@ pub(crate) async fn prepare(db: &dyn Database) -> Result<()> {
 }
 
 fn is_collision(error: &DbError) -> bool {
-    matches!(error.kind(), DbErrorKind::UniqueViolation | DbErrorKind::Retry | DbErrorKind::AlreadyExists)
+    matches!(error.kind(), DbErrorKind::UniqueViolation | DbErrorKind::Retry)
 }
 
 async fn create(db: &dyn Database) -> Result<(), DbError> {

@@ -22,7 +22,7 @@ pub(crate) async fn insert(
     let mut chunk: Vec<Vec<Value>> = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next() {
-        bytes += row.iter().map(Value::size).sum::<usize>();
+        bytes += row.iter().map(size).sum::<usize>();
         let width = row.len();
         chunk.push(row);
         if (chunk.len() + 1) * width > MAX_ARGUMENTS || bytes >= MAX_BYTES || rows.peek().is_none() {
@@ -87,6 +87,14 @@ fn powers_of_two(mut values: &[Value]) -> Vec<&[Value]> {
         values = rest;
     }
     pieces
+}
+
+fn size(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Int(_) => 8,
+        Value::Text(text) => text.len(),
+        Value::Bytes(bytes) => bytes.len(),
+    }
 }
 
 fn marks(count: usize) -> String {

@@ -58,7 +58,7 @@ async fn next(listener: &mut Option<Box<dyn Listener>>, wait: Duration) -> bool 
         return false;
     };
     match tokio::time::timeout(wait, listening.next()).await {
-        Ok(Ok(())) => true,
+        Ok(Ok(_)) => true,
         Ok(Err(error)) => {
             tracing::debug!(%error, "notifications have ended");
             *listener = None;

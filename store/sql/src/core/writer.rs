@@ -246,9 +246,11 @@ impl Writer {
         batch.write(session, core.db.dialect()).await?;
         if let Err(error) = session.commit().await {
             return Err(match error.kind() {
+                DbErrorKind::ConnectionLost => {
+                    Failure::Unknown(Box::new(InDoubt { error, prepared, index, writer }))
+                }
                 // It was rolled back for certain.
-                DbErrorKind::Retry | DbErrorKind::UniqueViolation | DbErrorKind::DiskFull => error.into(),
-                _ => Failure::Unknown(Box::new(InDoubt { error, prepared, index, writer })),
+                _ => error.into(),
             });
         }
         let mvcc = core.mvcc.clone();
