@@ -1,0 +1,4 @@
+//! The store over Postgres, MySQL, MariaDB and SQLite.
+
+pub mod db;
+pub mod endpoint;
