@@ -85,7 +85,7 @@ async fn write_small_rows(
         let id = Value::Text(schema::small_row_id(row.cf, &row.key));
         match row.value {
             Some(value) => {
-                let sql = dialect.upsert("skiff_state", &["id"], &["id", "cf", "name", "value"]);
+                let sql = dialect.upsert("skiff_state", &["id"], &["cf", "name", "value"]);
                 let cf = Value::Int(schema::cf_number(row.cf));
                 session.execute(&sql, &[id, cf, Value::Bytes(row.key), Value::Bytes(value)]).await?;
             }

@@ -66,7 +66,7 @@ async fn compact(core: &Arc<Core>, target: i64) -> Result<(), Failure> {
         session.execute(sql, &[Value::Int(through), Value::Text(schema::COMPACTED.to_owned())]).await?;
         session.commit().await?;
     }
-    for sql in core.db.dialect().give_space_back() {
+    for sql in schema::TABLES.iter().flat_map(|table| core.db.dialect().reclaim_sql(table)) {
         session.execute(&sql, &[]).await?;
     }
     replica(core).await?;
@@ -87,7 +87,7 @@ async fn ensure_progress(core: &Core, session: &mut dyn Session) -> Result<(), D
     let name = Value::Text(schema::COMPACTED.to_owned());
     let sql = "SELECT value FROM skiff_progress WHERE name = ?";
     if session.query(sql, std::slice::from_ref(&name)).await?.is_empty() {
-        let sql = core.db.dialect().upsert("skiff_progress", &["name"], &["name", "value"]);
+        let sql = core.db.dialect().upsert("skiff_progress", &["name"], &["value"]);
         session.execute(&sql, &[name, Value::Int(0)]).await?;
     }
     Ok(())
@@ -95,7 +95,7 @@ async fn ensure_progress(core: &Core, session: &mut dyn Session) -> Result<(), D
 
 async fn locked_progress(core: &Core, session: &mut dyn Session) -> Result<i64, DbError> {
     let lock = core.db.dialect().for_update();
-    let sql = format!("SELECT value FROM skiff_progress WHERE name = ? {lock}");
+    let sql = format!("SELECT value FROM skiff_progress WHERE name = ?{lock}");
     let rows = session.query(&sql, &[Value::Text(schema::COMPACTED.to_owned())]).await?;
     rows.first().map_or(Ok(0), |row| row.int(0))
 }

@@ -30,7 +30,7 @@ pub(crate) async fn lock_head(session: &mut dyn Session, for_update: &str) -> Re
         // The transaction itself is the lock.
         return read_head(session).await;
     }
-    one(session, &format!("{HEAD} {for_update}")).await
+    one(session, &format!("{HEAD}{for_update}")).await
 }
 
 async fn one(session: &mut dyn Session, sql: &str) -> Result<Head, DbError> {

@@ -27,7 +27,7 @@ pub(crate) async fn run(core: Arc<Core>) {
 /// Asks how large the database is.
 pub(crate) async fn measure(core: &Core) -> Result<(), DbError> {
     let mut session = core.db.session().await?;
-    let rows = session.query(core.db.dialect().size_query(), &[]).await?;
+    let rows = session.query(core.db.dialect().size_sql(), &[]).await?;
     if let Some(size) = rows.first().map(|row| row.opt_int(0)).transpose()?.flatten() {
         core.db_size.store(size, Ordering::Relaxed);
     }

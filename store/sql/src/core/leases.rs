@@ -182,7 +182,7 @@ pub(crate) async fn expired(core: &Core, session: &mut dyn Session) -> Result<Ve
     }
     let (now, lock) = (core.db.dialect().now_millis(), core.db.dialect().for_update());
     let sql = format!(
-        "SELECT id FROM skiff_lease WHERE expires_at <= {now} ORDER BY id LIMIT {MAX_EXPIRED} {lock}"
+        "SELECT id FROM skiff_lease WHERE expires_at <= {now} ORDER BY id LIMIT {MAX_EXPIRED}{lock}"
     );
     let rows = session.query(&sql, &[]).await?;
     let ids = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;

@@ -105,7 +105,7 @@ pub(crate) async fn give_space_back(core: &Core) -> Result<()> {
     core.check_running()?;
     let work = async {
         let mut session = core.db.session().await?;
-        for sql in core.db.dialect().defragment() {
+        for sql in schema::TABLES.iter().flat_map(|table| core.db.dialect().defragment_sql(table)) {
             session.execute(&sql, &[]).await?;
         }
         Ok(())

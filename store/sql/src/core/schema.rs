@@ -19,6 +19,8 @@ use crate::db::{Database, DbError, DbErrorKind, Dialect, DialectKind, Session, V
 
 /// Version of the layout. A database of a higher one is refused.
 pub(crate) const FORMAT: i64 = 1;
+/// The tables that grow.
+pub(crate) const TABLES: [&str; 4] = ["kine", "skiff_log", "skiff_version", "skiff_row"];
 /// Where Postgres notifies.
 pub(crate) const CHANNEL: &str = "skiff";
 /// Progress of compaction in `skiff_progress`.
@@ -142,7 +144,7 @@ fn own_tables(dialect: &dyn Dialect) -> Vec<String> {
     .collect::<Vec<_>>();
     let index = "skiff_lease_expires_index";
     match dialect.kind() {
-        DialectKind::MySql | DialectKind::MariaDb => {
+        DialectKind::Mysql | DialectKind::Mariadb => {
             tables[3] = tables[3].replace("NOT NULL)", &format!("NOT NULL, INDEX {index} (expires_at))"));
         }
         _ => tables.push(format!("CREATE INDEX IF NOT EXISTS {index} ON skiff_lease (expires_at)")),

@@ -11,10 +11,10 @@ mod takeover;
 /// Runs tests on every kind of database.
 macro_rules! on_each {
     ($($name:ident)*) => {
-        on_each! { @kind sqlite Sqlite $($name)* }
-        on_each! { @kind postgres Postgres $($name)* }
-        on_each! { @kind mariadb MariaDb $($name)* }
-        on_each! { @kind mysql MySql $($name)* }
+        $crate::on_each! { @kind sqlite Sqlite $($name)* }
+        $crate::on_each! { @kind postgres Postgres $($name)* }
+        $crate::on_each! { @kind mariadb MariaDb $($name)* }
+        $crate::on_each! { @kind mysql MySql $($name)* }
     };
     (@kind $module:ident $kind:ident $($name:ident)*) => {
         mod $module {

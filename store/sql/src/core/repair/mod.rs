@@ -64,7 +64,7 @@ async fn findings(session: &mut dyn Session, kind: DialectKind) -> Result<Vec<Fi
                        'kine'";
             Ok(postgres::findings(&columns(session, sql).await?))
         }
-        DialectKind::MySql | DialectKind::MariaDb => {
+        DialectKind::Mysql | DialectKind::Mariadb => {
             let sql = "SELECT CAST(column_name AS CHAR), CAST(column_type AS CHAR), \
                        COALESCE(CAST(collation_name AS CHAR), '') FROM information_schema.columns WHERE \
                        table_schema = DATABASE() AND table_name = 'kine'";

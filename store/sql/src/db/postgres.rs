@@ -1,0 +1,344 @@
+//! The driver for Postgres.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgRow, PgSslMode, types::Oid,
+};
+use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Row as _, TypeInfo, ValueRef};
+
+use super::dialect::Postgres;
+use super::placeholders::Placeholders;
+use super::pool::{Driver, Pool};
+use super::{Database, DbError, DbErrorKind, Dialect, Listener, PoolOptions, Row, Value, probe};
+use crate::endpoint::{Endpoint, PostgresEndpoint, PostgresHost, PostgresTls};
+
+/// SQLSTATE: the database does not exist.
+const NO_DATABASE: &str = "3D000";
+
+/// SQLSTATEs of a prepared statement that is not there, or is there already:
+/// somebody swaps the server's sessions under us.
+const FOREIGN_STATEMENT: [&str; 2] = ["26000", "42P05"];
+
+struct PostgresDriver {
+    hosts: Vec<PgConnectOptions>,
+    connect_timeout: Duration,
+    shown: String,
+    placeholders: Placeholders,
+    /// Whether the server's session stays ours between transactions. Behind
+    /// PgBouncer in transaction mode it does not.
+    own_session: AtomicBool,
+}
+
+/// Opens the database of `endpoint`, made where it is missing.
+pub(super) async fn connect(
+    endpoint: &PostgresEndpoint,
+    options: &PoolOptions,
+) -> Result<Arc<dyn Database>, DbError> {
+    let driver = PostgresDriver {
+        hosts: endpoint.hosts.iter().map(|host| connect_options(endpoint, host)).collect(),
+        connect_timeout: endpoint.connect_timeout,
+        shown: format!("the database {}", Endpoint::Postgres(endpoint.clone())),
+        placeholders: Placeholders::default(),
+        own_session: AtomicBool::new(endpoint.prepared_statements.unwrap_or(true)),
+    };
+    let mut first = match driver.open().await {
+        Err(error) if error.code() == Some(NO_DATABASE) => {
+            create(&driver, endpoint).await?;
+            driver.open().await?
+        }
+        other => other?,
+    };
+    if endpoint.prepared_statements.is_none() && probe::sessions_are_shared(&driver, &mut first).await? {
+        tracing::info!(
+            "the connection to Postgres goes through a pooler that swaps sessions between transactions: \
+             statements are not kept prepared, and notifications are not listened for"
+        );
+        driver.own_session.store(false, Ordering::Relaxed);
+    }
+    Ok(Pool::start(driver, options, first))
+}
+
+fn connect_options(endpoint: &PostgresEndpoint, host: &PostgresHost) -> PgConnectOptions {
+    let mut options = PgConnectOptions::new_without_pgpass()
+        .host(&host.host)
+        .port(host.port)
+        .username(&endpoint.user)
+        .database(&endpoint.database)
+        .application_name(&endpoint.application_name)
+        .ssl_mode(match endpoint.ssl_mode {
+            PostgresTls::Disable => PgSslMode::Disable,
+            PostgresTls::Allow => PgSslMode::Allow,
+            PostgresTls::Prefer => PgSslMode::Prefer,
+            PostgresTls::Require => PgSslMode::Require,
+            PostgresTls::VerifyCa => PgSslMode::VerifyCa,
+            PostgresTls::VerifyFull => PgSslMode::VerifyFull,
+        })
+        // Poolers refuse start-up parameters that they do not know.
+        .extra_float_digits(None)
+        .disable_statement_logging();
+    if host.host.starts_with('/') {
+        options = options.socket(&host.host);
+    }
+    if !endpoint.settings.is_empty() {
+        options = options.options(endpoint.settings.iter().map(|(name, value)| (name, value)));
+    }
+    if let Some(password) = &endpoint.password {
+        options = options.password(password.reveal());
+    }
+    if let Some(file) = &endpoint.tls.ca_file {
+        options = options.ssl_root_cert(file);
+    }
+    if let (Some(cert), Some(key)) = (&endpoint.tls.cert_file, &endpoint.tls.key_file) {
+        options = options.ssl_client_cert(cert).ssl_client_key(key);
+    }
+    options
+}
+
+async fn create(driver: &PostgresDriver, endpoint: &PostgresEndpoint) -> Result<(), DbError> {
+    let mut maintenance = endpoint.clone();
+    maintenance.database = "postgres".to_owned();
+    let hosts: Vec<_> = endpoint.hosts.iter().map(|host| connect_options(&maintenance, host)).collect();
+    let mut connection = driver.open_any(&hosts).await?;
+    let name = endpoint.database.replace('"', "\"\"");
+    match driver.simple(&mut connection, &format!("CREATE DATABASE \"{name}\"")).await {
+        // Another server made it in the meantime.
+        Err(error) if matches!(error.code(), Some("42P04" | "23505")) => {}
+        other => drop(other?),
+    }
+    // Its work is done; a farewell that fails changes nothing.
+    let _ = connection.close().await;
+    Ok(())
+}
+
+impl PostgresDriver {
+    /// Connects to the first host that can be had.
+    async fn open_any(&self, hosts: &[PgConnectOptions]) -> Result<PgConnection, DbError> {
+        let mut last = None;
+        for options in hosts {
+            let limit = self.connect_timeout;
+            let opened = match tokio::time::timeout(limit, options.connect()).await {
+                Ok(opened) => opened.map_err(|error| failed(&error)),
+                Err(_) => Err(DbError::new(DbErrorKind::Unreachable, format!("no answer within {limit:?}"))),
+            };
+            match opened.map_err(|error| error.while_opening(&self.shown)) {
+                Err(error) if error.kind() == DbErrorKind::Unreachable => last = Some(error),
+                other => return other,
+            }
+        }
+        Err(last.unwrap_or_else(|| DbError::new(DbErrorKind::Other, "the endpoint names no host")))
+    }
+
+    fn keeps_statements(&self) -> bool {
+        self.own_session.load(Ordering::Relaxed)
+    }
+
+    /// Classes an error, and learns from those that tell of a pooler. After
+    /// them nothing has happened, so the transaction may be tried again.
+    fn failed(&self, error: &sqlx::Error) -> DbError {
+        let error = failed(error);
+        if error.code().is_some_and(|code| FOREIGN_STATEMENT.contains(&code)) {
+            self.own_session.store(false, Ordering::Relaxed);
+            return error.as_kind(DbErrorKind::Retry);
+        }
+        error
+    }
+}
+
+impl Driver for PostgresDriver {
+    type Connection = PgConnection;
+
+    fn dialect(&self) -> &dyn Dialect {
+        &Postgres
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<PgConnection, DbError>> {
+        Box::pin(self.open_any(&self.hosts))
+    }
+
+    fn query<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        sql: &'a str,
+        args: &'a [Value],
+    ) -> BoxFuture<'a, Result<Vec<Row>, DbError>> {
+        Box::pin(async move {
+            let text = self.placeholders.rewrite(sql, args)?;
+            let query =
+                sqlx::query_with(AssertSqlSafe(text), bind(args)?).persistent(self.keeps_statements());
+            let rows = query.fetch_all(connection).await.map_err(|error| self.failed(&error))?;
+            rows.iter().map(|row| decode(row).map_err(|error| failed(&error))).collect()
+        })
+    }
+
+    fn execute<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        sql: &'a str,
+        args: &'a [Value],
+    ) -> BoxFuture<'a, Result<u64, DbError>> {
+        Box::pin(async move {
+            let text = self.placeholders.rewrite(sql, args)?;
+            let query =
+                sqlx::query_with(AssertSqlSafe(text), bind(args)?).persistent(self.keeps_statements());
+            let done = query.execute(connection).await.map_err(|error| self.failed(&error))?;
+            Ok(done.rows_affected())
+        })
+    }
+
+    fn simple<'a>(
+        &'a self,
+        connection: &'a mut PgConnection,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<u64, DbError>> {
+        Box::pin(async move {
+            let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await;
+            done.map(|done| done.rows_affected()).map_err(|error| self.failed(&error))
+        })
+    }
+
+    fn begin_sql(&self) -> &'static str {
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+    }
+
+    fn snapshot_sql(&self) -> &'static str {
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    }
+
+    fn lone_needs_transaction(&self) -> bool {
+        !self.keeps_statements()
+    }
+
+    fn listen<'a>(&'a self, channel: &'a str) -> BoxFuture<'a, Result<Option<Box<dyn Listener>>, DbError>> {
+        Box::pin(async move {
+            if !self.keeps_statements() {
+                return Ok(None);
+            }
+            // Proves that a host can be had, and says why not; the driver's
+            // listener takes its connection from a pool of its own.
+            let mut last = None;
+            for options in &self.hosts {
+                match listen_on(options.clone(), channel, self.connect_timeout).await {
+                    Ok(listener) => return Ok(Some(Box::new(listener) as Box<dyn Listener>)),
+                    Err(error) => last = Some(error.while_opening(&self.shown)),
+                }
+            }
+            Err(last.unwrap_or_else(|| DbError::new(DbErrorKind::Other, "the endpoint names no host")))
+        })
+    }
+}
+
+async fn listen_on(
+    options: PgConnectOptions,
+    channel: &str,
+    limit: Duration,
+) -> Result<PostgresListener, DbError> {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(limit).connect_lazy_with(options);
+    let mut listener = PgListener::connect_with(&pool).await.map_err(|error| match error {
+        sqlx::Error::PoolTimedOut => {
+            DbError::new(DbErrorKind::Unreachable, format!("no connection within {limit:?}"))
+        }
+        error => failed(&error),
+    })?;
+    listener.eager_reconnect(false);
+    listener.listen(channel).await.map_err(|error| failed(&error))?;
+    Ok(PostgresListener { listener, lost: false })
+}
+
+struct PostgresListener {
+    listener: PgListener,
+    lost: bool,
+}
+
+#[async_trait]
+impl Listener for PostgresListener {
+    async fn next(&mut self) -> Result<String, DbError> {
+        let lost =
+            || DbError::new(DbErrorKind::ConnectionLost, "the connection that listens to Postgres broke");
+        if self.lost {
+            return Err(lost());
+        }
+        match self.listener.try_recv().await {
+            Ok(Some(notification)) => Ok(notification.payload().to_owned()),
+            Ok(None) => {
+                self.lost = true;
+                Err(lost())
+            }
+            Err(error) => {
+                self.lost = true;
+                Err(failed(&error))
+            }
+        }
+    }
+}
+
+fn bind(args: &[Value]) -> Result<PgArguments, DbError> {
+    let mut bound = PgArguments::default();
+    for arg in args {
+        match arg {
+            // Written into the text; see `Placeholders`.
+            Value::Null => Ok(()),
+            Value::Int(value) => bound.add(*value),
+            Value::Text(value) => bound.add(value.as_str()),
+            Value::Bytes(value) => bound.add(value.as_ref()),
+        }
+        .map_err(|error| DbError::new(DbErrorKind::Other, format!("passing an argument: {error}")))?;
+    }
+    Ok(bound)
+}
+
+fn decode(row: &PgRow) -> Result<Row, sqlx::Error> {
+    (0..row.len()).map(|at| cell(row, at)).collect::<Result<_, _>>().map(Row)
+}
+
+fn cell(row: &PgRow, at: usize) -> Result<Value, sqlx::Error> {
+    let raw = row.try_get_raw(at)?;
+    if raw.is_null() {
+        return Ok(Value::Null);
+    }
+    let type_info = raw.type_info();
+    match type_info.name() {
+        "INT8" => row.try_get(at).map(Value::Int),
+        "INT4" => row.try_get::<i32, _>(at).map(|value| Value::Int(value.into())),
+        "INT2" => row.try_get::<i16, _>(at).map(|value| Value::Int(value.into())),
+        "BOOL" => row.try_get::<bool, _>(at).map(|value| Value::Int(value.into())),
+        "OID" => row.try_get::<Oid, _>(at).map(|value| Value::Int(value.0.into())),
+        "TEXT" | "VARCHAR" | "CHAR" | "NAME" | "UNKNOWN" => row.try_get_unchecked(at).map(Value::Text),
+        "BYTEA" => row.try_get::<Vec<u8>, _>(at).map(|bytes| Value::Bytes(Bytes::from(bytes))),
+        "VOID" => Ok(Value::Null),
+        other => Err(sqlx::Error::Decode(format!("column {at} has the type {other}").into())),
+    }
+}
+
+fn failed(error: &sqlx::Error) -> DbError {
+    DbError::from_driver(error, class)
+}
+
+fn class(error: &dyn DatabaseError) -> (DbErrorKind, Option<String>) {
+    let code = error.code().map(|code| code.into_owned());
+    (code.as_deref().map_or(DbErrorKind::Other, kind_of), code)
+}
+
+fn kind_of(code: &str) -> DbErrorKind {
+    match code {
+        "23505" => DbErrorKind::UniqueViolation,
+        "40003" => DbErrorKind::ConnectionLost,
+        "40001" | "40P01" | "55P03" => DbErrorKind::Retry,
+        "25006" => DbErrorKind::ReadOnly,
+        "53100" | "53200" | "53400" => DbErrorKind::DiskFull,
+        // Shut down or crashed in the middle of a call.
+        "57P01" | "57P02" | "25P03" | "25P04" => DbErrorKind::ConnectionLost,
+        "57P03" | "53300" | "57P05" => DbErrorKind::Unreachable,
+        "42501" => DbErrorKind::Denied,
+        "3D000" | "42P01" | "42704" => DbErrorKind::Missing,
+        _ if code.starts_with("08") => DbErrorKind::ConnectionLost,
+        _ if code.starts_with("28") => DbErrorKind::Denied,
+        _ => DbErrorKind::Other,
+    }
+}
