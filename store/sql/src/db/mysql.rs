@@ -106,7 +106,8 @@ async fn create(driver: &MysqlDriver, endpoint: &MysqlEndpoint) -> Result<(), Db
     anywhere.database.clear();
     let mut connection = driver.open_with(&connect_options(&anywhere)).await?;
     let name = endpoint.database.replace('`', "``");
-    let statement = format!("CREATE DATABASE IF NOT EXISTS `{name}`");
+    let statement =
+        format!("CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
     driver.simple(&mut connection, &statement).await?;
     // Its work is done; a farewell that fails changes nothing.
     let _ = connection.close().await;
