@@ -21,7 +21,8 @@ pub(crate) enum Kind {
 
 /// An empty database.
 pub(crate) struct Base {
-    database: TestDatabase,
+    endpoint: String,
+    _database: Option<TestDatabase>,
 }
 
 impl Base {
@@ -35,12 +36,17 @@ impl Base {
         };
         // The first of a kind starts the server.
         let database = tokio::task::spawn_blocking(make).await.expect("a database server");
-        database.map(|database| Self { database })
+        database.map(|database| Self { endpoint: database.endpoint.clone(), _database: Some(database) })
+    }
+
+    /// The one at an endpoint.
+    pub(crate) fn at(endpoint: &str) -> Self {
+        Self { endpoint: endpoint.to_owned(), _database: None }
     }
 
     /// Connects to it.
     pub(crate) async fn database(&self) -> Arc<dyn Database> {
-        let endpoint = Endpoint::parse(&self.database.endpoint, TlsFiles::default()).expect("an endpoint");
+        let endpoint = Endpoint::parse(&self.endpoint, TlsFiles::default()).expect("an endpoint");
         db::connect(&endpoint, &PoolOptions::default()).await.expect("a database")
     }
 

@@ -7,6 +7,7 @@ mod support;
 mod base;
 mod beside;
 mod conformance;
+mod faults;
 mod kine;
 mod servers;
 mod takeover;
