@@ -8,10 +8,8 @@
 use std::time::{Duration, Instant};
 
 use skiff_test_support::load::Load;
-use skiff_test_support::load::{LoadOptions, history};
-use skiff_test_support::{
-    Cluster, ClusterOptions, Fault, LinkState, Program, Rng, Scratch, history as checks,
-};
+use skiff_test_support::load::LoadOptions;
+use skiff_test_support::{Cluster, ClusterOptions, Fault, LinkState, Program, Rng, Scratch, verify::verify};
 
 fn subject() -> Program {
     Program::subject(env!("CARGO_BIN_EXE_skiff"))
@@ -51,38 +49,7 @@ async fn nothing_acknowledged_is_lost() {
         }
     }
     println!("{rounds} rounds, {} acknowledged, {} unknown", load.acknowledged(), load.unknown());
-    verify(&cluster, load).await.unwrap_or_else(|fault| panic!("{fault}\nafter {:?}", nemesis.log));
-}
-
-/// Stops the load and checks all it was told.
-async fn verify(cluster: &Cluster, load: Load) -> Result<(), Fault> {
-    let told = load.stop(&cluster.members[0].client()).await?;
-    let revision = cluster.check_hashes().await?;
-    let last =
-        told.watched.first().and_then(|changes| changes.last()).map_or(revision, |change| change.revision);
-    let mut faults = told.faults;
-    let mut reference = None;
-    for member in &cluster.members {
-        let changes = history(&member.client(), last).await?;
-        match &reference {
-            None => reference = Some(changes),
-            Some(reference) if *reference != changes => {
-                faults.push(format!("the history of {} differs", member.name()));
-            }
-            Some(_) => {}
-        }
-    }
-    let reference = reference.unwrap_or_default();
-    for (index, watched) in told.watched.iter().enumerate() {
-        if *watched != reference {
-            let first = watched.iter().zip(&reference).find(|(saw, is)| saw != is);
-            let (saw, is) = (watched.len(), reference.len());
-            faults.push(format!("watcher {index} saw {saw} changes of {is}; first difference {first:?}"));
-        }
-    }
-    faults.extend(checks::check(&reference, &told.records, &told.observed));
-    println!("{} changes, {} reads checked", reference.len(), told.observed.len());
-    if faults.is_empty() { Ok(()) } else { Err(faults.join("\n").into()) }
+    verify(&cluster.members, load).await.unwrap_or_else(|fault| panic!("{fault}\nafter {:?}", nemesis.log));
 }
 
 /// Makes things fail.

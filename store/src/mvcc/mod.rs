@@ -237,7 +237,9 @@ impl Mvcc {
         let _applier = self.applier.lock();
         let (base, applied) = (prepared.base.state.stored.applied_index, self.applied_index());
         if base != applied {
-            return Err(Error::Other(format!("prepared after entry {base}, but {applied} was applied since")));
+            return Err(Error::Other(format!(
+                "prepared after entry {base}, but {applied} was applied since"
+            )));
         }
         self.publish(prepared)
     }

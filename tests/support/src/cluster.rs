@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::pb::etcdserverpb::{HashKvRequest, MemberAddRequest, RangeRequest, StatusRequest};
+use crate::pb::etcdserverpb::{MemberAddRequest, StatusRequest};
 use crate::{Fault, Member, MemberOptions, Network, Program, ports};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -179,47 +179,7 @@ impl Cluster {
     /// # Errors
     /// When they do not get there, or their states differ.
     pub async fn check_hashes(&self) -> Result<i64, Fault> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let mut answers = Vec::new();
-            for member in self.members.iter().filter(|member| member.pid().is_some()) {
-                // A linearizable read makes the member catch up first.
-                let request = RangeRequest { key: "hash".into(), ..Default::default() };
-                let client = member.client();
-                let caught_up = client.range(request).await;
-                let hash = client.hash_kv(HashKvRequest { revision: 0 }).await;
-                answers.push((member.name().to_owned(), caught_up.is_ok(), hash));
-            }
-            let revisions: Option<Vec<i64>> = answers
-                .iter()
-                .map(|(_, caught_up, hash)| {
-                    let header = hash.as_ref().ok()?.header.as_ref()?;
-                    caught_up.then_some(header.revision)
-                })
-                .collect();
-            if let Some(revision) = revisions.as_ref().and_then(|all| all.first())
-                && revisions.iter().flatten().all(|other| other == revision)
-            {
-                return Self::same_hash(&answers).map(|()| *revision);
-            }
-            if Instant::now() > deadline {
-                return Err(format!("the members do not get to the same revision: {answers:?}").into());
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    fn same_hash(
-        answers: &[(String, bool, Result<crate::pb::etcdserverpb::HashKvResponse, tonic::Status>)],
-    ) -> Result<(), Fault> {
-        let keys: Vec<(u32, i64)> = answers
-            .iter()
-            .filter_map(|(_, _, hash)| hash.as_ref().ok().map(|hash| (hash.hash, hash.compact_revision)))
-            .collect();
-        if keys.windows(2).all(|pair| pair[0] == pair[1]) {
-            return Ok(());
-        }
-        Err(format!("the members' states differ: {answers:?}").into())
+        crate::verify::check_hashes(&self.members).await
     }
 }
 

@@ -21,6 +21,7 @@ pub mod rng;
 pub mod rpc;
 pub mod scratch;
 pub mod tools;
+pub mod verify;
 
 /// Generated messages: `etcdserverpb`, `mvccpb`, `authpb`, `v3lockpb`, `v3electionpb`.
 #[allow(missing_docs, clippy::all, unreachable_pub)]

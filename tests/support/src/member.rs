@@ -21,6 +21,13 @@ pub enum Program {
     Etcd(PathBuf),
     /// The binary of this project, started as `skiff etcd`.
     Skiff(PathBuf),
+    /// The binary of this project, started as `skiff kine`.
+    Kine {
+        /// The binary.
+        binary: PathBuf,
+        /// The datastore.
+        endpoint: String,
+    },
 }
 
 impl Program {
@@ -44,15 +51,38 @@ impl Program {
         matches!(self, Program::Etcd(_))
     }
 
-    fn command(&self) -> Command {
+    fn command(&self, options: &MemberOptions) -> Command {
         match self {
-            Program::Etcd(path) => Command::new(path),
+            Program::Etcd(path) => Self::member(Command::new(path), options),
             Program::Skiff(path) => {
                 let mut command = Command::new(path);
                 command.arg("etcd");
+                Self::member(command, options)
+            }
+            Program::Kine { binary, endpoint } => {
+                let mut command = Command::new(binary);
+                command
+                    .arg("kine")
+                    .arg(format!("--listen-address=127.0.0.1:{}", options.client_port))
+                    .arg(format!("--endpoint={endpoint}"))
+                    .arg("--metrics-bind-address=0");
                 command
             }
         }
+    }
+
+    fn member(mut command: Command, options: &MemberOptions) -> Command {
+        let client_url = format!("http://127.0.0.1:{}", options.client_port);
+        command
+            .arg(format!("--name={}", options.name))
+            .arg(format!("--data-dir={}", options.dir.join("data").display()))
+            .arg(format!("--listen-client-urls={client_url}"))
+            .arg(format!("--advertise-client-urls={client_url}"))
+            .arg(format!("--listen-peer-urls=http://127.0.0.1:{}", options.peer_port))
+            .arg(format!("--initial-advertise-peer-urls=http://127.0.0.1:{}", options.advertised_peer_port))
+            .arg(format!("--initial-cluster={}", options.initial_cluster))
+            .arg(format!("--initial-cluster-state={}", if options.existing { "existing" } else { "new" }));
+        command
     }
 }
 
@@ -183,18 +213,8 @@ impl Member {
         std::fs::create_dir_all(&self.options.dir)?;
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let options = &self.options;
-        let client_url = format!("http://127.0.0.1:{}", options.client_port);
-        let mut command = options.program.command();
-        command
-            .arg(format!("--name={}", options.name))
-            .arg(format!("--data-dir={}", self.data_dir().display()))
-            .arg(format!("--listen-client-urls={client_url}"))
-            .arg(format!("--advertise-client-urls={client_url}"))
-            .arg(format!("--listen-peer-urls=http://127.0.0.1:{}", options.peer_port))
-            .arg(format!("--initial-advertise-peer-urls={}", self.peer_url()))
-            .arg(format!("--initial-cluster={}", options.initial_cluster))
-            .arg(format!("--initial-cluster-state={}", if options.existing { "existing" } else { "new" }))
-            .args(&options.flags);
+        let mut command = options.program.command(options);
+        command.args(&options.flags);
         command.stdin(Stdio::null()).stdout(Stdio::from(log.try_clone()?)).stderr(Stdio::from(log));
         self.child = Some(command.spawn()?);
         Ok(())

@@ -75,8 +75,7 @@ async fn commit(
     commands: CommandBatch,
 ) -> Result<(), Failure> {
     let index = head.index + 1;
-    let entry =
-        Entry { term: TERM, index, position: Bytes::new(), commands: commands.commands.clone() };
+    let entry = Entry { term: TERM, index, position: Bytes::new(), commands: commands.commands.clone() };
     let mvcc = core.mvcc.clone();
     let (prepared, rows) = blocking(move || {
         let prepared = mvcc.prepare(&[entry])?;

@@ -29,7 +29,11 @@ impl Batch<'_> {
     ///
     /// # Errors
     /// Those of the database.
-    pub(crate) async fn write(mut self, session: &mut dyn Session, dialect: &dyn Dialect) -> Result<(), DbError> {
+    pub(crate) async fn write(
+        mut self,
+        session: &mut dyn Session,
+        dialect: &dyn Dialect,
+    ) -> Result<(), DbError> {
         let prepared = self.prepared;
         std::mem::take(&mut self.rows).insert(session).await?;
         write_small_rows(session, dialect, prepared.small_rows()).await?;

@@ -35,7 +35,9 @@ pub(crate) async fn lock_head(session: &mut dyn Session, for_update: &str) -> Re
 
 async fn one(session: &mut dyn Session, sql: &str) -> Result<Head, DbError> {
     let rows = session.query(sql, &[]).await?;
-    let row = rows.first().ok_or_else(|| DbError::new(DbErrorKind::Other, "the row of the table skiff_head is gone"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| DbError::new(DbErrorKind::Other, "the row of the table skiff_head is gone"))?;
     Ok(Head {
         index: row.int(0)? as u64,
         revision: row.int(1)?,

@@ -46,7 +46,9 @@ async fn prune(core: &Core) -> Result<(), DbError> {
     let through = old.min(core.mvcc.applied_index() as i64 - 1);
     loop {
         let first = session.query("SELECT MIN(idx) FROM skiff_log", &[]).await?;
-        let Some(first) = first.first().map(|row| row.opt_int(0)).transpose()?.flatten() else { return Ok(()) };
+        let Some(first) = first.first().map(|row| row.opt_int(0)).transpose()?.flatten() else {
+            return Ok(());
+        };
         if first > through {
             return Ok(());
         }

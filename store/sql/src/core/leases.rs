@@ -181,12 +181,12 @@ pub(crate) async fn expired(core: &Core, session: &mut dyn Session) -> Result<Ve
         return Ok(Vec::new());
     }
     let (now, lock) = (core.db.dialect().now_millis(), core.db.dialect().for_update());
-    let sql = format!(
-        "SELECT id FROM skiff_lease WHERE expires_at <= {now} ORDER BY id LIMIT {MAX_EXPIRED}{lock}"
-    );
+    let sql =
+        format!("SELECT id FROM skiff_lease WHERE expires_at <= {now} ORDER BY id LIMIT {MAX_EXPIRED}{lock}");
     let rows = session.query(&sql, &[]).await?;
     let ids = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;
-    let (known, orphans): (Vec<i64>, Vec<i64>) = ids.into_iter().partition(|id| core.mvcc.lease(*id).is_some());
+    let (known, orphans): (Vec<i64>, Vec<i64>) =
+        ids.into_iter().partition(|id| core.mvcc.lease(*id).is_some());
     if !orphans.is_empty() {
         let orphans: Vec<_> = orphans.into_iter().map(Value::Int).collect();
         statements::for_each(session, "DELETE FROM skiff_lease WHERE id IN ({})", &orphans).await?;

@@ -14,18 +14,15 @@ pub(crate) fn entry(index: u64, commands: CommandBatch) -> Entry {
 }
 
 /// Entries after `after`, in order, up to `limit`.
-pub(crate) async fn read(
-    session: &mut dyn Session,
-    after: u64,
-    limit: usize,
-) -> Result<Vec<Entry>, DbError> {
+pub(crate) async fn read(session: &mut dyn Session, after: u64, limit: usize) -> Result<Vec<Entry>, DbError> {
     let sql = format!("SELECT idx, entry FROM skiff_log WHERE idx > ? ORDER BY idx LIMIT {limit}");
     let rows = session.query(&sql, &[Value::Int(after as i64)]).await?;
     rows.iter()
         .map(|row| {
             let index = row.int(0)? as u64;
-            let batch = CommandBatch::decode(row.bytes(1)?)
-                .map_err(|error| DbError::new(DbErrorKind::Other, format!("entry {index} of skiff_log: {error}")))?;
+            let batch = CommandBatch::decode(row.bytes(1)?).map_err(|error| {
+                DbError::new(DbErrorKind::Other, format!("entry {index} of skiff_log: {error}"))
+            })?;
             Ok(entry(index, batch))
         })
         .collect()

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use skiff_store::{Error, NodeError, Result};
 use tokio::sync::{mpsc, oneshot};
 
+use super::Core;
 use super::head::read_head;
 use super::writer::{Failure, Job, Work};
-use super::Core;
 use crate::db::Session;
 
 /// Readers that may wait.
@@ -119,5 +119,10 @@ async fn adopt(core: &Core) -> Result<(), Failure> {
     if core.jobs.send(Job { work: Work::Adopt, reply }).await.is_err() {
         return Err(Failure::Store(NodeError::Stopped.into()));
     }
-    answer.await.map_err(|_| NodeError::Stopped.into()).and_then(|reply| reply).map(drop).map_err(Failure::Store)
+    answer
+        .await
+        .map_err(|_| NodeError::Stopped.into())
+        .and_then(|reply| reply)
+        .map(drop)
+        .map_err(Failure::Store)
 }

@@ -76,7 +76,12 @@ impl Replica {
     /// # Errors
     /// The database or the replica's engine failed: to be tried again. That
     /// the database has gone back, which the store does not survive.
-    pub(crate) async fn catch_up(&mut self, core: &Core, session: &mut dyn Session, head: u64) -> Result<(), Failure> {
+    pub(crate) async fn catch_up(
+        &mut self,
+        core: &Core,
+        session: &mut dyn Session,
+        head: u64,
+    ) -> Result<(), Failure> {
         if self.broken {
             self.reload(core).await?;
         }

@@ -14,8 +14,8 @@ use skiff_store::Result;
 use skiff_store::mvcc::{Change, Prepared};
 
 use super::names;
-use crate::db::{DbError, Dialect, Session, Value};
 use crate::core::statements;
+use crate::db::{DbError, Dialect, Session, Value};
 
 /// The rows of a number of changes.
 #[derive(Default)]

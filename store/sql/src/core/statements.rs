@@ -53,11 +53,7 @@ async fn insert_chunk(
 
 /// Runs a statement for many values of one list: `sql` has `{}` where the list
 /// of marks goes.
-pub(crate) async fn for_each(
-    session: &mut dyn Session,
-    sql: &str,
-    values: &[Value],
-) -> Result<u64, DbError> {
+pub(crate) async fn for_each(session: &mut dyn Session, sql: &str, values: &[Value]) -> Result<u64, DbError> {
     let mut count = 0;
     for chunk in powers_of_two(values) {
         count += session.execute(&sql.replace("{}", &marks(chunk.len())), chunk).await?;

@@ -36,7 +36,9 @@ pub(crate) async fn take_over(db: &dyn Database, cluster_version: &str) -> Resul
     match done {
         Ok(()) => session.commit().await.map_err(failed),
         // Another server did it in the same moment.
-        Err(error) if error.kind() == DbErrorKind::UniqueViolation => session.rollback().await.map_err(failed),
+        Err(error) if error.kind() == DbErrorKind::UniqueViolation => {
+            session.rollback().await.map_err(failed)
+        }
         Err(error) => Err(failed(error)),
     }
 }

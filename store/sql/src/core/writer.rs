@@ -153,51 +153,61 @@ impl Writer {
                 answer_all(jobs, &error);
                 return Ok(());
             }
-            let failure = match self.attempt(&mut jobs).await {
-                Ok(()) => return Ok(core.contact.answered()),
-                Err(failure) => failure,
-            };
-            let pause = match failure {
-                Failure::Again => continue,
-                Failure::Store(error) => {
-                    self.session = None;
-                    answer_all(jobs, &error);
+            let next = match self.attempt(&mut jobs).await {
+                Ok(()) => {
+                    core.contact.answered();
                     return Ok(());
                 }
-                Failure::Unknown(doubt) => match self.resolve(*doubt, &mut jobs).await {
-                    true => return Ok(()),
-                    false => continue,
-                },
-                Failure::Database(error) => {
-                    let passing = matches!(error.kind(), DbErrorKind::UniqueViolation | DbErrorKind::Retry);
-                    METRICS.retries.with_label_values(&[if passing { "true" } else { "false" }]).inc();
-                    match error.kind() {
-                        _ if passing && refusals < MAX_REFUSALS => {
-                            refusals += 1;
-                            self.roll_back().await;
-                            Duration::from_millis(u64::from(refusals))
-                        }
-                        DbErrorKind::Unreachable | DbErrorKind::ConnectionLost => {
-                            self.session = None;
-                            core.contact.failed(&error)
-                        }
-                        DbErrorKind::ReadOnly | DbErrorKind::DiskFull | DbErrorKind::Denied => {
-                            self.session = None;
-                            core.contact.failed(&error);
-                            answer_all(jobs, &store_error(&error));
-                            return Ok(());
-                        }
-                        _ => {
-                            self.session = None;
-                            return Err((jobs, error));
-                        }
-                    }
-                }
+                Err(failure) => self.after(failure, &mut jobs, &mut refusals).await,
             };
-            if !core.sleep(pause).await {
-                answer_all(jobs, &NodeError::Stopped.into());
-                return Ok(());
+            match next {
+                Next::Answered => return Ok(()),
+                Next::Refused(error) => return Err((jobs, error)),
+                Next::Again(pause) if core.sleep(pause).await => {}
+                Next::Again(_) => {
+                    answer_all(jobs, &NodeError::Stopped.into());
+                    return Ok(());
+                }
             }
+        }
+    }
+
+    /// What to do after an attempt failed.
+    async fn after(&mut self, failure: Failure, jobs: &mut Vec<Job>, refusals: &mut u32) -> Next {
+        match failure {
+            Failure::Again => Next::Again(Duration::ZERO),
+            Failure::Store(error) => {
+                self.session = None;
+                answer_all(std::mem::take(jobs), &error);
+                Next::Answered
+            }
+            Failure::Unknown(doubt) => match self.resolve(*doubt, jobs).await {
+                true => Next::Answered,
+                false => Next::Again(Duration::ZERO),
+            },
+            Failure::Database(error) => self.after_refusal(error, jobs, refusals).await,
+        }
+    }
+
+    async fn after_refusal(&mut self, error: DbError, jobs: &mut Vec<Job>, refusals: &mut u32) -> Next {
+        let passing = matches!(error.kind(), DbErrorKind::UniqueViolation | DbErrorKind::Retry);
+        METRICS.retries.with_label_values(&[if passing { "true" } else { "false" }]).inc();
+        if passing && *refusals < MAX_REFUSALS {
+            *refusals += 1;
+            self.roll_back().await;
+            return Next::Again(Duration::from_millis(u64::from(*refusals)));
+        }
+        self.session = None;
+        match error.kind() {
+            DbErrorKind::Unreachable | DbErrorKind::ConnectionLost => {
+                Next::Again(self.core.contact.failed(&error))
+            }
+            DbErrorKind::ReadOnly | DbErrorKind::DiskFull | DbErrorKind::Denied => {
+                self.core.contact.failed(&error);
+                answer_all(std::mem::take(jobs), &store_error(&error));
+                Next::Answered
+            }
+            _ => Next::Refused(error),
         }
     }
 
@@ -334,6 +344,16 @@ impl Writer {
         self.session = Some(session);
         Ok(verdict)
     }
+}
+
+/// How it goes on after a failure.
+enum Next {
+    /// The jobs are answered.
+    Answered,
+    /// Another attempt after a pause.
+    Again(Duration),
+    /// The database will not have this batch.
+    Refused(DbError),
 }
 
 enum Verdict {

@@ -9,7 +9,6 @@ use skiff_store::clock::SystemClock;
 
 use crate::support::{self, TestDatabase};
 
-
 /// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {

@@ -83,7 +83,8 @@ async fn survive(base: &Base, trouble: impl Future<Output = ()>) {
     }
     assert!(writes > 0, "nothing was written");
     // Each value was written at most once.
-    let mut values: Vec<_> = seen[0].iter().map(|e| e.kv.as_ref().unwrap()).map(|kv| (&kv.key, &kv.value)).collect();
+    let mut values: Vec<_> =
+        seen[0].iter().map(|e| e.kv.as_ref().unwrap()).map(|kv| (&kv.key, &kv.value)).collect();
     let count = values.len();
     values.sort();
     values.dedup();

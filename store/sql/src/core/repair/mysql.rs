@@ -60,11 +60,12 @@ mod tests {
     use super::*;
 
     fn columns(id: &str, collation: &str) -> Vec<Column> {
-        [("id", id, ""), ("create_revision", id, ""), ("prev_revision", id, ""), (
-            "name",
-            "varchar(630)",
-            collation,
-        )]
+        [
+            ("id", id, ""),
+            ("create_revision", id, ""),
+            ("prev_revision", id, ""),
+            ("name", "varchar(630)", collation),
+        ]
         .map(|(column, kind, collation)| (column.to_owned(), kind.to_owned(), collation.to_owned()))
         .to_vec()
     }

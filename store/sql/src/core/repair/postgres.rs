@@ -24,7 +24,9 @@ pub(super) fn findings(columns: &[Column]) -> Vec<Finding> {
     {
         found.push(Finding {
             problem: "name is limited to 630 characters, or not in the order of bytes".to_owned(),
-            statements: vec!["ALTER TABLE kine ALTER COLUMN name SET DATA TYPE TEXT COLLATE \"C\"".to_owned()],
+            statements: vec![
+                "ALTER TABLE kine ALTER COLUMN name SET DATA TYPE TEXT COLLATE \"C\"".to_owned(),
+            ],
         });
     }
     found
