@@ -23,8 +23,8 @@ pub struct SqlConfig {
     pub max_waiting: usize,
     /// Time a token lives after its last use.
     pub token_ttl: Duration,
-    /// Where the replica is kept; in memory without. The folder is the
-    /// store's own: what is in it is deleted.
+    /// Where the replica is kept, in a subfolder `replica` that is deleted at
+    /// each start and end; in memory without.
     pub replica_dir: Option<PathBuf>,
     /// Repair what is found wrong with the schema, instead of refusing it.
     pub migrate_schema: bool,

@@ -16,6 +16,9 @@ use crate::metrics::METRICS;
 /// Entries read at once.
 const PAGE: usize = 256;
 
+/// Where the replica lies in its folder.
+const SUBFOLDER: &str = "replica";
+
 /// Makes empty engines for a replica.
 pub(crate) struct Engines {
     dir: Option<PathBuf>,
@@ -23,11 +26,13 @@ pub(crate) struct Engines {
 }
 
 impl Engines {
-    /// In a folder of the store's own, which is emptied; in memory without.
+    /// In a subfolder of `dir` that is emptied; in memory without. One server
+    /// at a time: whoever gives the folder has locked it.
     ///
     /// # Errors
     /// The folder cannot be made or emptied.
     pub(crate) fn new(dir: Option<PathBuf>) -> Result<Self> {
+        let dir = dir.map(|dir| dir.join(SUBFOLDER));
         if let Some(dir) = &dir {
             let failed = |error| Error::Storage(format!("{}: {error}", dir.display()));
             if dir.exists() {
