@@ -123,6 +123,9 @@ fn op(command: &Command) -> Value {
         Some(Op::Downgrade(info)) => {
             json!({"op": "downgrade", "enabled": info.enabled, "targetVersion": info.target_version})
         }
+        Some(Op::Adopt(adopt)) => {
+            json!({"op": "adopt", "changes": adopt.changes.len(), "through": adopt.through})
+        }
         Some(Op::Auth(request)) => match &request.change {
             Some(change) => auth(change),
             None => json!({"op": "none"}),

@@ -32,6 +32,8 @@
 //! checks, against the very state it reads or changes, what the users and roles
 //! in it permit.
 
+mod reading;
+
 use std::pin::Pin;
 
 use async_trait::async_trait;

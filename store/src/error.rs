@@ -226,6 +226,9 @@ pub enum Error {
     /// Stored data is damaged: the text names the place. Never skipped over.
     #[error("corrupt data: {0}")]
     Corruption(String),
+    /// What keeps the data cannot serve the request now; a retry may succeed.
+    #[error("etcdserver: {0}")]
+    Unavailable(String),
     /// The disk or the database failed.
     #[error("storage: {0}")]
     Storage(String),
@@ -246,6 +249,7 @@ impl Error {
             Error::Api(e) => e.code(),
             Error::Node(e) => e.code(),
             Error::Corruption(_) => Code::DataLoss,
+            Error::Unavailable(_) => Code::Unavailable,
             Error::Storage(_) | Error::Other(_) => Code::Unknown,
         }
     }

@@ -10,6 +10,7 @@
 //! * [`watch`]: reports changes to watchers, with bounded memory.
 //! * [`clock`]: the seam to time.
 //! * [`archive`]: snapshots as files.
+//! * [`sole`]: the membership of a store without members.
 //! * [`local`]: a store without consensus, for tests and as a model.
 //! * `conformance` (with the feature of that name): what every store must do.
 //!
@@ -28,6 +29,7 @@ pub mod local;
 mod metrics;
 pub mod mvcc;
 mod secretive;
+pub mod sole;
 pub mod watch;
 
 /// Generated messages: `etcdserverpb`, `mvccpb`, `authpb`, `skiff::v1`.

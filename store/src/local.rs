@@ -8,7 +8,6 @@
 //! restart every lease has its full time again.
 
 mod applier;
-mod cluster;
 mod lessor;
 mod queue;
 #[cfg(test)]
@@ -342,6 +341,12 @@ impl Store for LocalStore {
 
     async fn defragment(&self) -> Result<()> {
         self.blocking(|shared| shared.mvcc.reclaim()).await
+    }
+}
+
+impl crate::sole::Sole for LocalStore {
+    fn member(&self) -> &pb::Member {
+        &self.shared.config.member
     }
 }
 

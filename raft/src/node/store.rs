@@ -26,8 +26,6 @@ use crate::metrics::METRICS;
 const CHUNK_BYTES: usize = 512 << 10;
 /// Pieces read ahead of the consumer of a streamed range.
 const CHUNKS_AHEAD: usize = 2;
-/// A limited range up to here is read on the spot.
-const INLINE_LIMIT: i64 = 16;
 /// How often physical compaction is looked at.
 const PHYSICAL_POLL: Duration = Duration::from_millis(10);
 
@@ -42,12 +40,12 @@ impl Store for Node {
         if let Read::LeaseTimeToLive(request) = read {
             return leases::time_to_live(core, caller, request).await.map(ReadReply::LeaseTimeToLive);
         }
-        if needs_barrier(&read) {
+        if read.is_linearizable() {
             core.reads.barrier(core).await?;
         } else {
             self.recovered().await?;
         }
-        if is_cheap(&read) {
+        if read.is_cheap() {
             return evaluate(&core.shared.mvcc, caller, &read);
         }
         let _permit = self.heavy_reads.acquire().await.map_err(|_| NodeError::Stopped)?;
@@ -285,65 +283,6 @@ fn is_serializable(read: &Read) -> bool {
         Read::Hash(_) | Read::HashKv(_) => true,
         _ => false,
     }
-}
-
-fn needs_barrier(read: &Read) -> bool {
-    match read {
-        Read::Range(request) => !request.serializable,
-        Read::Txn(request) => !txn_serializable(request),
-        Read::LeaseLeases(_)
-        | Read::Alarms
-        | Read::AuthStatus
-        | Read::UserGet(_)
-        | Read::UserList
-        | Read::RoleGet(_)
-        | Read::RoleList
-        | Read::Credentials(_) => true,
-        _ => false,
-    }
-}
-
-/// A read-only transaction is serializable if each of its ranges is, as in etcd.
-fn txn_serializable(request: &pb::TxnRequest) -> bool {
-    use pb::request_op::Request;
-    request.success.iter().chain(&request.failure).all(|op| match &op.request {
-        Some(Request::RequestRange(range)) => range.serializable,
-        Some(Request::RequestTxn(txn)) => txn_serializable(txn),
-        _ => false,
-    })
-}
-
-/// Reads little: answered on the spot, cheaper than on another thread.
-fn is_cheap(read: &Read) -> bool {
-    use pb::request_op::Request;
-    let cheap_range = |range: &pb::RangeRequest| {
-        range.range_end.is_empty()
-            || (range.count_only && unfiltered(range))
-            || ((1..=INLINE_LIMIT).contains(&range.limit) && unfiltered(range))
-    };
-    match read {
-        Read::Range(range) => cheap_range(range),
-        Read::Txn(txn) => txn.success.iter().chain(&txn.failure).all(|op| match &op.request {
-            Some(Request::RequestRange(range)) => cheap_range(range),
-            _ => false,
-        }),
-        Read::Alarms
-        | Read::LeaseTimeToLive(_)
-        | Read::AuthStatus
-        | Read::UserGet(_)
-        | Read::RoleGet(_)
-        | Read::Credentials(_) => true,
-        _ => false,
-    }
-}
-
-/// Has neither an order of its own nor a filter, which would visit everything.
-fn unfiltered(range: &pb::RangeRequest) -> bool {
-    range.sort_order == 0
-        && range.min_mod_revision == 0
-        && range.max_mod_revision == 0
-        && range.min_create_revision == 0
-        && range.max_create_revision == 0
 }
 
 /// Answers a read from the state there is.

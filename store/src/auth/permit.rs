@@ -132,7 +132,8 @@ impl<'a> Permit<'a> {
             | Op::LeaseCheckpoint(_)
             | Op::MemberPublish(_)
             | Op::ClusterVersion(_)
-            | Op::Downgrade(_) => self.permit(Access::Admin),
+            | Op::Downgrade(_)
+            | Op::Adopt(_) => self.permit(Access::Admin),
         }
     }
 

@@ -408,6 +408,7 @@ fn no_way_leads_around_a_permission() {
         Op::MemberPublish(Default::default()),
         Op::ClusterVersion(String::new()),
         Op::Downgrade(Default::default()),
+        Op::Adopt(Default::default()),
         Op::LeaseCheckpoint(Default::default()),
     ];
     denied.extend(each(Request::RequestRange(get("blind", ""))));

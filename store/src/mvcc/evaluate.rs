@@ -83,7 +83,7 @@ impl Evaluator {
         Ok(EntryOutcome { replies, leases, tokens })
     }
 
-    fn end_command(&mut self) {
+    pub(super) fn end_command(&mut self) {
         if self.changes > 0 {
             self.view.state.stored.revision += 1;
             self.changes = 0;
@@ -118,6 +118,7 @@ impl Evaluator {
                 self.view.state.stored.downgrade = info.enabled.then(|| info.clone());
                 WriteReply::Done(self.revision())
             }
+            Some(Op::Adopt(adopt)) => self.adopt(adopt),
             Some(Op::Auth(request)) => self.auth(request)?,
             Some(Op::Authenticate(request)) => WriteReply::Authenticate(self.authenticate(request)?),
             None => return Err(unknown_command()),
@@ -211,7 +212,7 @@ impl Evaluator {
     }
 
     /// Writes the next version of a key.
-    fn write(&mut self, key: &Bytes, value: Bytes, lease: i64, previous: Option<Meta>) {
+    pub(super) fn write(&mut self, key: &Bytes, value: Bytes, lease: i64, previous: Option<Meta>) {
         let revision = self.write_revision();
         let meta = Meta {
             create_revision: previous.map_or(revision, |meta| meta.create_revision),
@@ -229,7 +230,7 @@ impl Evaluator {
     }
 
     /// Deletes a live key.
-    fn delete(&mut self, key: Key, meta: Meta) {
+    pub(super) fn delete(&mut self, key: Key, meta: Meta) {
         self.move_lease(&key, meta.lease, 0);
         self.view.state.index.remove(&key[..]);
         let kv = KeyValue {

@@ -16,16 +16,19 @@
 //! Not here: validation that needs no state (the API layer does it), and
 //! time: whoever drives the state machine keeps the leases' clock.
 
+mod adopt;
 mod audit;
 mod compaction;
 pub mod compare;
 mod evaluate;
 mod evaluate_auth;
 mod export;
+mod fill;
 mod hash;
 mod history;
 mod index_file;
 mod keys;
+mod prepared;
 mod range;
 mod read;
 mod rebase;
@@ -57,6 +60,8 @@ use crate::watch::{Hub, PublishedEvent, WatchSpec, Watcher};
 pub use audit::{Audit, IndexFile, audit};
 pub use evaluate::MAX_LEASE_TTL;
 pub use export::{Export, Version};
+pub use fill::Filler;
+pub use prepared::{Change, Prepared, SmallRow};
 pub use range::KeyRange;
 pub use rebase::{Rebase, rebase};
 
@@ -210,20 +215,59 @@ impl Mvcc {
     /// retry the same entries or stop.
     pub fn apply(&self, entries: &[Entry]) -> Result<Vec<EntryOutcome>> {
         let _applier = self.applier.lock();
-        let Some(last) = entries.last() else { return Ok(Vec::new()) };
-        let (engine, view) = self.shared.current.read().clone();
-        self.check_order(&view, entries)?;
-        let mut evaluator = Evaluator::new((*view).clone());
+        let prepared = self.evaluate(entries)?;
+        self.publish(prepared)
+    }
+
+    /// Evaluates entries as [`Mvcc::apply`] does and changes nothing yet: for
+    /// whoever must make the outcome durable elsewhere first.
+    ///
+    /// # Errors
+    /// Only faults of the engine.
+    pub fn prepare(&self, entries: &[Entry]) -> Result<Prepared> {
+        self.evaluate(entries)
+    }
+
+    /// Applies what was prepared.
+    ///
+    /// # Errors
+    /// Faults of the engine; or that something else was applied meanwhile.
+    /// Nothing was applied then.
+    pub fn commit(&self, prepared: Prepared) -> Result<Vec<EntryOutcome>> {
+        let _applier = self.applier.lock();
+        let (base, applied) = (prepared.base.state.stored.applied_index, self.applied_index());
+        if base != applied {
+            return Err(Error::Other(format!("prepared after entry {base}, but {applied} was applied since")));
+        }
+        self.publish(prepared)
+    }
+
+    fn evaluate(&self, entries: &[Entry]) -> Result<Prepared> {
+        let base = self.shared.view();
+        self.check_order(&base, entries)?;
+        let mut evaluator = Evaluator::new((*base).clone());
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             outcomes.push(evaluator.entry(entry.term, entry.index, &entry.commands)?);
         }
-        let Evaluator { view: next, mut batch, events, .. } = evaluator;
-        let mut state = next.state;
-        state.stored.applied_index = last.index;
-        state.stored.applied_term = last.term;
-        state.stored.position = last.position.clone();
-        batch.put(Cf::Meta, STATE_ROW, state.stored.encode_to_vec());
+        let Evaluator { view, mut batch, events, .. } = evaluator;
+        let mut state = view.state;
+        if let Some(last) = entries.last() {
+            state.stored.applied_index = last.index;
+            state.stored.applied_term = last.term;
+            state.stored.position = last.position.clone();
+            batch.put(Cf::Meta, STATE_ROW, state.stored.encode_to_vec());
+        }
+        Ok(Prepared { base, state, batch, events, outcomes })
+    }
+
+    /// Writes and publishes; the caller holds the applier's lock.
+    fn publish(&self, prepared: Prepared) -> Result<Vec<EntryOutcome>> {
+        let Prepared { state, batch, events, outcomes, .. } = prepared;
+        if batch.ops.is_empty() {
+            return Ok(outcomes);
+        }
+        let engine = self.shared.engine();
         engine.write(batch)?;
         let revision = state.stored.revision;
         let next = Arc::new(View::new(state, engine.snapshot()));
@@ -343,6 +387,18 @@ impl Mvcc {
             view.state.auth.permit(caller, Access::Read(&request.key, &request.range_end))?;
         }
         Ok(Box::new(Chunks::new((*view).clone(), request, chunk_bytes)?))
+    }
+
+    /// The revision and sub-revision of the version that a key has at `revision`;
+    /// `None` where it does not exist then.
+    ///
+    /// # Errors
+    /// The revision is compacted or in the future; faults of the engine.
+    pub fn version_at(&self, key: &[u8], revision: i64) -> Result<Option<(i64, u32)>> {
+        let view = self.shared.view();
+        let revision = view.resolve_revision(revision)?;
+        let picked = view.pick(&KeyRange::One(Bytes::copy_from_slice(key)), revision, 1)?;
+        Ok(picked.keys.first().map(|(_, meta)| (meta.mod_revision, meta.sub)))
     }
 
     /// Starts a watch.

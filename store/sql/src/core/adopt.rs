@@ -1,0 +1,142 @@
+//! Another program that follows kine's protocol writes into the same table:
+//! its rows become entries of the log.
+//!
+//! Such rows take their ids from the table's own counter, without our lock. An
+//! id that is left out may still be on its way; as in kine's protocol it is
+//! taken by a gap row, which waits for a row that is being written there and
+//! then fails, or keeps the id for good. So a revision is decided before any
+//! later one is shown.
+
+use bytes::Bytes;
+use skiff_store::mvcc::Entry;
+use skiff_store::pb::etcdserverpb as pb;
+use skiff_store::pb::mvccpb::KeyValue;
+use skiff_store::pb::skiff::v1::command::Op;
+use skiff_store::pb::skiff::v1::{Adopt, AdoptedChange, Command, CommandBatch};
+
+use super::batch::Batch;
+use super::head::Head;
+use super::replica::Replica;
+use super::rows::{self, Rows};
+use super::writer::Failure;
+use super::{Core, TERM, blocking, names};
+use crate::db::{DbError, DbErrorKind, Row, Session, Value};
+use crate::metrics::METRICS;
+
+/// Rows taken over together.
+const PAGE: usize = 500;
+
+/// Takes over what follows the head, within the transaction that holds it, and
+/// ends the transaction.
+///
+/// # Errors
+/// Those of the database; [`Failure::Again`] after a gap was filled.
+pub(crate) async fn adopt(
+    core: &Core,
+    session: &mut dyn Session,
+    replica: &mut Replica,
+    head: Head,
+) -> Result<(), Failure> {
+    let sql = format!(
+        "SELECT id, name, created, deleted, lease, value FROM kine WHERE id > ? ORDER BY id LIMIT {PAGE}"
+    );
+    let found = session.query(&sql, &[Value::Int(head.revision)]).await?;
+    let mut next = head.revision;
+    let mut decided = Vec::new();
+    for row in &found {
+        if row.int(0)? != next + 1 {
+            break;
+        }
+        next += 1;
+        decided.push(row);
+    }
+    if decided.is_empty() {
+        session.rollback().await?;
+        if !found.is_empty() {
+            fill_gap(session, head.revision + 1).await?;
+        }
+        return Err(Failure::Again);
+    }
+    let compacted = compacted_by_others(session).await?;
+    let mut commands = commands(core, &decided, next)?;
+    if compacted > core.mvcc.compact_revision() && compacted <= next {
+        let request = pb::CompactionRequest { revision: compacted, physical: false };
+        commands.push(Command::from(Op::Compact(request)));
+    }
+    METRICS.adopted.inc_by(decided.len() as u64);
+    commit(core, session, replica, head, CommandBatch { commands }).await
+}
+
+async fn commit(
+    core: &Core,
+    session: &mut dyn Session,
+    replica: &mut Replica,
+    head: Head,
+    commands: CommandBatch,
+) -> Result<(), Failure> {
+    let index = head.index + 1;
+    let entry =
+        Entry { term: TERM, index, position: Bytes::new(), commands: commands.commands.clone() };
+    let mvcc = core.mvcc.clone();
+    let (prepared, rows) = blocking(move || {
+        let prepared = mvcc.prepare(&[entry])?;
+        let rows = Rows::beside(&prepared)?;
+        Ok((prepared, rows))
+    })
+    .await?;
+    let batch = Batch {
+        prepared: &prepared,
+        rows,
+        index,
+        commands: &commands,
+        writer: "adopt",
+        compacted_before: prepared.compact_revision(),
+    };
+    batch.write(session, core.db.dialect()).await?;
+    session.commit().await?;
+    let mvcc = core.mvcc.clone();
+    let outcomes = blocking(move || mvcc.commit(prepared)).await.inspect_err(|_| replica.broken = true)?;
+    replica.applied(core, &outcomes);
+    Ok(())
+}
+
+async fn fill_gap(session: &mut dyn Session, revision: i64) -> Result<(), DbError> {
+    match rows::insert_gap(session, revision).await {
+        Err(error) if error.kind() == DbErrorKind::UniqueViolation => Ok(()),
+        other => other,
+    }
+}
+
+/// The compacted revision that stands in kine's own row.
+async fn compacted_by_others(session: &mut dyn Session) -> Result<i64, DbError> {
+    let sql = "SELECT prev_revision FROM kine WHERE name = ?";
+    let rows = session.query(sql, &[Value::Text(names::COMPACT_ROW.to_owned())]).await?;
+    rows.first().map_or(Ok(0), |row| row.opt_int(0).map(Option::unwrap_or_default))
+}
+
+fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, DbError> {
+    let mut commands = Vec::new();
+    let mut granted = Vec::new();
+    let mut changes = Vec::new();
+    for row in rows {
+        let value = row.opt_bytes(5)?.unwrap_or_default();
+        let Some(named) = names::key_of(row.text(1)?, value) else { continue };
+        // kine's lease is the TTL of the row: one lease for all of that TTL.
+        let ttl = row.opt_int(4)?.unwrap_or(0);
+        let deleted = row.int(3)? != 0;
+        if ttl > 0 && !deleted && core.mvcc.lease(ttl).is_none() && !granted.contains(&ttl) {
+            granted.push(ttl);
+            commands.push(Command::from(Op::LeaseGrant(pb::LeaseGrantRequest { ttl, id: ttl })));
+        }
+        let kv = KeyValue {
+            key: named.key,
+            value: named.value,
+            mod_revision: row.int(0)?,
+            lease: ttl,
+            ..Default::default()
+        };
+        changes.push(AdoptedChange { kv: Some(kv), deleted });
+    }
+    commands.push(Command::from(Op::Adopt(Adopt { changes, through })));
+    Ok(commands)
+}

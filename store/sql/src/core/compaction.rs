@@ -1,0 +1,172 @@
+//! Giving space back in the database: rows that nothing can read any more, in
+//! small transactions, by one server at a time.
+//!
+//! What may go is what [`skiff_store::mvcc`] says of its own rows: up to the
+//! compacted revision C every version that a later change at or before C
+//! replaced, and deletions before C.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skiff_store::Result;
+
+use super::writer::Failure;
+use super::{Core, blocking, names, schema, statements};
+use crate::db::{DbError, Session, Value};
+use crate::metrics::METRICS;
+
+/// How often a compaction is looked for.
+const TICK: Duration = Duration::from_millis(100);
+/// Pause after a failure.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Rows of `skiff_row` looked at together.
+const EXTRA_PAGE: i64 = 500;
+
+/// Compacts until the store stops.
+pub(crate) async fn run(core: Arc<Core>) {
+    // A server may have died in the middle.
+    let mut looked_at = i64::MIN;
+    while core.sleep(TICK).await {
+        let target = core.mvcc.compact_revision();
+        if target <= 0 || target == looked_at {
+            continue;
+        }
+        match compact(&core, target).await {
+            Ok(()) => {
+                looked_at = target;
+                METRICS.compactions.with_label_values(&["success"]).inc();
+                core.compacted.send_replace(target);
+            }
+            Err(error) => {
+                METRICS.compactions.with_label_values(&["error"]).inc();
+                if let Failure::Database(error) = &error {
+                    tracing::warn!(%error, target, "compaction failed; trying again");
+                }
+                if !core.sleep(PAUSE).await {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+async fn compact(core: &Arc<Core>, target: i64) -> Result<(), Failure> {
+    let mut session = core.db.session().await?;
+    ensure_progress(core, session.as_mut()).await?;
+    loop {
+        session.begin().await?;
+        let done = locked_progress(core, session.as_mut()).await?;
+        if done >= target {
+            session.rollback().await?;
+            break;
+        }
+        let through = target.min(done.saturating_add(core.config.compaction_batch));
+        step(core, session.as_mut(), done, through).await?;
+        let sql = "UPDATE skiff_progress SET value = ? WHERE name = ?";
+        session.execute(sql, &[Value::Int(through), Value::Text(schema::COMPACTED.to_owned())]).await?;
+        session.commit().await?;
+    }
+    for sql in schema::TABLES.iter().flat_map(|table| core.db.dialect().reclaim_sql(table)) {
+        session.execute(&sql, &[]).await?;
+    }
+    replica(core).await?;
+    Ok(())
+}
+
+/// Compacts the replica as well.
+async fn replica(core: &Arc<Core>) -> Result<()> {
+    loop {
+        let mvcc = core.mvcc.clone();
+        if !blocking(move || mvcc.compact_step()).await? {
+            return Ok(());
+        }
+    }
+}
+
+async fn ensure_progress(core: &Core, session: &mut dyn Session) -> Result<(), DbError> {
+    let name = Value::Text(schema::COMPACTED.to_owned());
+    let sql = "SELECT value FROM skiff_progress WHERE name = ?";
+    if session.query(sql, std::slice::from_ref(&name)).await?.is_empty() {
+        let sql = core.db.dialect().upsert("skiff_progress", &["name"], &["value"]);
+        session.execute(&sql, &[name, Value::Int(0)]).await?;
+    }
+    Ok(())
+}
+
+async fn locked_progress(core: &Core, session: &mut dyn Session) -> Result<i64, DbError> {
+    let lock = core.db.dialect().for_update();
+    let sql = format!("SELECT value FROM skiff_progress WHERE name = ?{lock}");
+    let rows = session.query(&sql, &[Value::Text(schema::COMPACTED.to_owned())]).await?;
+    rows.first().map_or(Ok(0), |row| row.int(0))
+}
+
+/// Looks at the changes from `done` on (deletions there were kept) through
+/// `through`, and removes what they replaced.
+async fn step(core: &Arc<Core>, session: &mut dyn Session, done: i64, through: i64) -> Result<(), Failure> {
+    let range = [Value::Int(done), Value::Int(through)];
+    let sql = "SELECT prev_revision FROM kine WHERE id >= ? AND id <= ? AND created = 0 AND prev_revision > \
+               0 AND name <> 'compact_rev_key'";
+    let mut doomed = ids(session.query(sql, &range).await?)?;
+    let sql = "SELECT id FROM kine WHERE id >= ? AND id < ? AND deleted <> 0";
+    doomed.extend(ids(session.query(sql, &range).await?)?);
+    delete(session, &doomed).await?;
+    extra_rows(core, session, done, through).await
+}
+
+fn ids(rows: Vec<crate::db::Row>) -> Result<Vec<Value>, DbError> {
+    rows.iter().map(|row| row.int(0).map(Value::Int)).collect()
+}
+
+async fn delete(session: &mut dyn Session, ids: &[Value]) -> Result<(), DbError> {
+    statements::for_each(session, "DELETE FROM kine WHERE id IN ({})", ids).await?;
+    statements::for_each(session, "DELETE FROM skiff_version WHERE id IN ({})", ids).await?;
+    Ok(())
+}
+
+/// The changes that `kine` could not hold: few, so each is asked for by name.
+async fn extra_rows(
+    core: &Arc<Core>,
+    session: &mut dyn Session,
+    done: i64,
+    through: i64,
+) -> Result<(), Failure> {
+    let mut after = (0, -1);
+    loop {
+        let sql = format!(
+            "SELECT revision, sub, name FROM skiff_row WHERE (revision > ? OR (revision = ? AND sub > ?)) \
+             AND revision <= ? ORDER BY revision, sub LIMIT {EXTRA_PAGE}"
+        );
+        let first = Value::Int(after.0);
+        let arguments = [first.clone(), first, Value::Int(after.1), Value::Int(through)];
+        let rows = session.query(&sql, &arguments).await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = (last.int(0)?, last.int(1)?);
+        for row in &rows {
+            let (revision, sub) = (row.int(0)?, row.int(1)?);
+            let key = row.bytes(2)?;
+            if revision >= done {
+                replaced_by_extra(core, session, &key, revision).await?;
+            }
+            let (mvcc, at) = (core.mvcc.clone(), core.mvcc.compact_revision());
+            let newest = blocking(move || mvcc.version_at(&key, at)).await?;
+            if revision < at && newest != Some((revision, sub as u32)) {
+                let sql = "DELETE FROM skiff_row WHERE revision = ? AND sub = ?";
+                session.execute(sql, &[Value::Int(revision), Value::Int(sub)]).await?;
+            }
+        }
+    }
+}
+
+/// Rows of `kine` do not say that such a change replaced them.
+async fn replaced_by_extra(
+    core: &Core,
+    session: &mut dyn Session,
+    key: &[u8],
+    revision: i64,
+) -> Result<(), DbError> {
+    let Some(name) = names::name_of(core.db.dialect(), key) else { return Ok(()) };
+    let sql = "SELECT id FROM kine WHERE name = ? AND id < ?";
+    let arguments = [Value::Text(name.to_owned()), Value::Int(revision)];
+    let doomed = ids(session.query(sql, &arguments).await?)?;
+    delete(session, &doomed).await
+}

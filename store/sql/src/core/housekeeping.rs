@@ -1,0 +1,56 @@
+//! Small chores: the size of the database, and the length of the log.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Core;
+use crate::db::{DbError, Value};
+
+/// How often.
+const TICK: Duration = Duration::from_secs(5);
+/// Entries removed together.
+const PAGE: i64 = 1000;
+
+/// Does chores until the store stops.
+pub(crate) async fn run(core: Arc<Core>) {
+    while core.sleep(TICK).await {
+        if let Err(error) = measure(&core).await {
+            tracing::debug!(%error, "cannot ask for the size of the database");
+        }
+        if let Err(error) = prune(&core).await {
+            tracing::debug!(%error, "cannot prune the log");
+        }
+    }
+}
+
+/// Asks how large the database is.
+pub(crate) async fn measure(core: &Core) -> Result<(), DbError> {
+    let mut session = core.db.session().await?;
+    let rows = session.query(core.db.dialect().size_sql(), &[]).await?;
+    if let Some(size) = rows.first().map(|row| row.opt_int(0)).transpose()?.flatten() {
+        core.db_size.store(size, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Removes entries that every server has had the time to read. The last one
+/// stays: servers see by it that they have all.
+async fn prune(core: &Core) -> Result<(), DbError> {
+    let mut session = core.db.session().await?;
+    let dialect = core.db.dialect();
+    let sql = format!("SELECT MAX(idx) FROM skiff_log WHERE written_at < {} - ?", dialect.now_millis());
+    let age = Value::Int(core.config.log_retention.as_millis() as i64);
+    let rows = session.query(&sql, &[age]).await?;
+    let Some(old) = rows.first().map(|row| row.opt_int(0)).transpose()?.flatten() else { return Ok(()) };
+    let through = old.min(core.mvcc.applied_index() as i64 - 1);
+    loop {
+        let first = session.query("SELECT MIN(idx) FROM skiff_log", &[]).await?;
+        let Some(first) = first.first().map(|row| row.opt_int(0)).transpose()?.flatten() else { return Ok(()) };
+        if first > through {
+            return Ok(());
+        }
+        let end = through.min(first + PAGE);
+        session.execute("DELETE FROM skiff_log WHERE idx <= ?", &[Value::Int(end)]).await?;
+    }
+}

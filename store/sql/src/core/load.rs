@@ -1,0 +1,172 @@
+//! Filling a replica from the tables, from one state of the database.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use prost::Message;
+use skiff_store::engine::Engine;
+use skiff_store::mvcc::{Filler, Version};
+use skiff_store::pb::mvccpb::KeyValue;
+use skiff_store::{Error, Result};
+
+use super::{names, schema, store_error};
+use crate::db::{Database, DbError, Row, Session, Value};
+
+/// Rows read at once: one of the largest values each must fit into memory.
+const PAGE: i64 = 200;
+/// How often progress is told.
+const REPORT: Duration = Duration::from_secs(3);
+
+/// Fills an empty engine.
+///
+/// # Errors
+/// The database failed; its rows contradict each other; faults of the engine.
+pub(crate) async fn load(db: &dyn Database, engine: Arc<dyn Engine>) -> Result<()> {
+    let mut session = db.session().await.map_err(failed)?;
+    session.begin_snapshot().await.map_err(failed)?;
+    let loaded = Loader::new(session.as_mut(), engine)?.run().await;
+    let ended = session.rollback().await.map_err(failed);
+    loaded.and(ended)
+}
+
+fn failed(error: DbError) -> Error {
+    store_error(&error)
+}
+
+struct Loader<'a> {
+    session: &'a mut dyn Session,
+    filler: Filler,
+    revision: i64,
+    count: u64,
+    begun: Instant,
+    reported: Instant,
+}
+
+impl<'a> Loader<'a> {
+    fn new(session: &'a mut dyn Session, engine: Arc<dyn Engine>) -> Result<Self> {
+        let now = Instant::now();
+        let filler = Filler::new(engine)?;
+        Ok(Self { session, filler, revision: 0, count: 0, begun: now, reported: now })
+    }
+
+    async fn run(mut self) -> Result<()> {
+        let rows = self.query("SELECT revision, state FROM skiff_head WHERE id = 1", &[]).await?;
+        let head = rows.first().ok_or_else(|| Error::Corruption("skiff_head has no row".into()))?;
+        self.revision = head.int(0).map_err(failed)?;
+        self.filler.state(&head.bytes(1).map_err(failed)?)?;
+        self.small_rows().await?;
+        self.kine_rows().await?;
+        self.extra_rows().await?;
+        let seconds = self.begun.elapsed().as_secs_f64();
+        tracing::info!(rows = self.count, revision = self.revision, seconds, "the replica is filled");
+        self.filler.finish()
+    }
+
+    async fn query(&mut self, sql: &str, arguments: &[Value]) -> Result<Vec<Row>> {
+        self.session.query(sql, arguments).await.map_err(failed)
+    }
+
+    async fn small_rows(&mut self) -> Result<()> {
+        let mut after = String::new();
+        loop {
+            let sql =
+                format!("SELECT id, cf, name, value FROM skiff_state WHERE id > ? ORDER BY id LIMIT {PAGE}");
+            let rows = self.query(&sql, &[Value::Text(after)]).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.text(0).map_err(failed)?.to_owned();
+            for row in &rows {
+                let cf = schema::numbered_cf(row.int(1).map_err(failed)?)?;
+                let (name, value) = (row.bytes(2).map_err(failed)?, row.bytes(3).map_err(failed)?);
+                self.filler.small_row(cf, name, value)?;
+            }
+        }
+    }
+
+    async fn kine_rows(&mut self) -> Result<()> {
+        let mut after = 0;
+        loop {
+            let sql = format!(
+                "SELECT id, name, created, deleted, create_revision, value FROM kine WHERE id > ? AND id <= \
+                 ? ORDER BY id LIMIT {PAGE}"
+            );
+            let rows = self.query(&sql, &[Value::Int(after), Value::Int(self.revision)]).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            let last = last.int(0).map_err(failed)?;
+            let versions = self.versions(after, last).await?;
+            for row in &rows {
+                if let Some(version) = kine_version(row, &versions).map_err(failed)? {
+                    self.filler.version(&version)?;
+                }
+            }
+            after = last;
+            self.report(rows.len());
+        }
+    }
+
+    /// Versions and leases beside the rows of `kine` from one id to another.
+    async fn versions(&mut self, after: i64, through: i64) -> Result<HashMap<i64, (i64, i64)>> {
+        let sql = "SELECT id, version, lease FROM skiff_version WHERE id > ? AND id <= ?";
+        let rows = self.query(sql, &[Value::Int(after), Value::Int(through)]).await?;
+        let read = |row: &Row| Ok((row.int(0)?, (row.int(1)?, row.int(2)?)));
+        rows.iter().map(read).collect::<Result<_, DbError>>().map_err(failed)
+    }
+
+    async fn extra_rows(&mut self) -> Result<()> {
+        let mut after = (0, -1);
+        loop {
+            let sql = format!(
+                "SELECT revision, sub, name, value FROM skiff_row WHERE (revision > ? OR (revision = ? AND \
+                 sub > ?)) AND revision <= ? ORDER BY revision, sub LIMIT {PAGE}"
+            );
+            let (revision, sub) = (Value::Int(after.0), Value::Int(after.1));
+            let arguments = [revision.clone(), revision, sub, Value::Int(self.revision)];
+            let rows = self.query(&sql, &arguments).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = (last.int(0).map_err(failed)?, last.int(1).map_err(failed)?);
+            for row in &rows {
+                self.filler.version(&extra_version(row)?)?;
+            }
+            self.report(rows.len());
+        }
+    }
+
+    fn report(&mut self, rows: usize) {
+        self.count += rows as u64;
+        if self.reported.elapsed() >= REPORT {
+            self.reported = Instant::now();
+            tracing::info!(rows = self.count, "filling the replica");
+        }
+    }
+}
+
+/// The version that a row of `kine` holds; `None` for a row that holds none.
+fn kine_version(row: &Row, versions: &HashMap<i64, (i64, i64)>) -> Result<Option<Version>, DbError> {
+    let id = row.int(0)?;
+    let value = row.opt_bytes(5)?.unwrap_or_default();
+    let Some(named) = names::key_of(row.text(1)?, value) else { return Ok(None) };
+    let deleted = row.int(3)? != 0;
+    let mut kv = KeyValue { key: named.key, mod_revision: id, ..Default::default() };
+    if !deleted {
+        let created = row.int(2)? != 0;
+        let beside = versions.get(&id).copied();
+        kv.value = named.value;
+        kv.create_revision = if created { id } else { row.int(4)? };
+        kv.version = beside.map(|(version, _)| version).or(named.version).unwrap_or(1);
+        kv.lease = beside.map_or(0, |(_, lease)| lease);
+    }
+    Ok(Some(Version { kv, sub: 0, deleted }))
+}
+
+fn extra_version(row: &Row) -> Result<Version> {
+    let (revision, sub) = (row.int(0).map_err(failed)?, row.int(1).map_err(failed)?);
+    let value = row.bytes(3).map_err(failed)?;
+    let deleted = value.is_empty();
+    let kv = if deleted {
+        KeyValue { key: row.bytes(2).map_err(failed)?, mod_revision: revision, ..Default::default() }
+    } else {
+        let damaged = |error| Error::Corruption(format!("skiff_row {revision}/{sub}: {error}"));
+        KeyValue::decode(value).map_err(damaged)?
+    };
+    Ok(Version { deleted, kv, sub: sub as u32 })
+}

@@ -1,0 +1,140 @@
+//! The replica's engines, and bringing it up to what the database says.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skiff_store::engine::Engine;
+use skiff_store::engine::mem::MemEngine;
+use skiff_store::engine::rocks::{RocksEngine, RocksOptions};
+use skiff_store::mvcc::{Entry, EntryOutcome};
+use skiff_store::{Error, Result};
+
+use super::{Core, blocking, load, log, writer::Failure};
+use crate::db::Session;
+use crate::metrics::METRICS;
+
+/// Entries read at once.
+const PAGE: usize = 256;
+
+/// Makes empty engines for a replica.
+pub(crate) struct Engines {
+    dir: Option<PathBuf>,
+    count: u64,
+}
+
+impl Engines {
+    /// In a folder of the store's own, which is emptied; in memory without.
+    ///
+    /// # Errors
+    /// The folder cannot be made or emptied.
+    pub(crate) fn new(dir: Option<PathBuf>) -> Result<Self> {
+        if let Some(dir) = &dir {
+            let failed = |error| Error::Storage(format!("{}: {error}", dir.display()));
+            if dir.exists() {
+                std::fs::remove_dir_all(dir).map_err(failed)?;
+            }
+            std::fs::create_dir_all(dir).map_err(failed)?;
+        }
+        Ok(Self { dir, count: 0 })
+    }
+
+    /// An empty engine. The folders of those before it are deleted.
+    ///
+    /// # Errors
+    /// Faults of the disk.
+    pub(crate) fn make(&mut self) -> Result<Arc<dyn Engine>> {
+        let Some(dir) = &self.dir else { return Ok(Arc::new(MemEngine::new())) };
+        // The last one is still read from while the next one is filled.
+        if let Some(old) = self.count.checked_sub(1) {
+            let _ = std::fs::remove_dir_all(dir.join(old.to_string()));
+        }
+        self.count += 1;
+        let engine = RocksEngine::open(&dir.join(self.count.to_string()), &RocksOptions::default())?;
+        Ok(Arc::new(engine))
+    }
+}
+
+impl Drop for Engines {
+    fn drop(&mut self) {
+        if let Some(dir) = &self.dir {
+            let _ = std::fs::remove_dir_all(dir);
+        }
+    }
+}
+
+/// The right to change the replica.
+pub(crate) struct Replica {
+    pub(crate) engines: Engines,
+    /// Applying failed half-way: only filling it anew helps.
+    pub(crate) broken: bool,
+}
+
+impl Replica {
+    /// Applies the entries that the log holds beyond the replica's position,
+    /// up to `head`.
+    ///
+    /// # Errors
+    /// The database or the replica's engine failed: to be tried again. That
+    /// the database has gone back, which the store does not survive.
+    pub(crate) async fn catch_up(&mut self, core: &Core, session: &mut dyn Session, head: u64) -> Result<(), Failure> {
+        if self.broken {
+            self.reload(core).await?;
+        }
+        let applied = core.mvcc.applied_index();
+        if head < applied {
+            let error = Error::Unavailable(format!(
+                "the datastore has gone back from entry {applied} to {head}, as after a restore of an older \
+                 backup or a failover to a replica that was behind: restart this server to accept its state"
+            ));
+            core.contact.fail(error.clone());
+            return Err(error.into());
+        }
+        while core.mvcc.applied_index() < head {
+            let applied = core.mvcc.applied_index();
+            let entries = log::read(session, applied, PAGE).await?;
+            match entries.first() {
+                Some(entry) if entry.index == applied + 1 => self.apply(core, entries).await?,
+                // They have been pruned.
+                _ => self.reload(core).await?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply(&mut self, core: &Core, entries: Vec<Entry>) -> Result<()> {
+        let mvcc = core.mvcc.clone();
+        match blocking(move || mvcc.apply(&entries)).await {
+            Ok(outcomes) => {
+                self.applied(core, &outcomes);
+                Ok(())
+            }
+            Err(error) => {
+                self.broken = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Notes what was applied.
+    pub(crate) fn applied(&mut self, core: &Core, outcomes: &[EntryOutcome]) {
+        let now = core.clock.now();
+        for outcome in outcomes.iter().filter(|outcome| !outcome.tokens.is_empty()) {
+            core.tokens.apply(&outcome.tokens, now);
+        }
+        core.applied.send_replace(core.mvcc.applied_index());
+    }
+
+    /// Fills the replica anew from the tables.
+    async fn reload(&mut self, core: &Core) -> Result<()> {
+        tracing::info!(index = core.mvcc.applied_index(), "filling the replica anew");
+        METRICS.reloads.inc();
+        let engine = self.engines.make()?;
+        load(core.db.as_ref(), engine.clone()).await?;
+        let mvcc = core.mvcc.clone();
+        blocking(move || mvcc.install(engine)).await?;
+        core.tokens.clear();
+        self.broken = false;
+        core.applied.send_replace(core.mvcc.applied_index());
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+//! The first start on a database: what a table `kine` holds becomes the state
+//! at the revision of its newest row.
+
+use std::collections::{BTreeMap, HashMap};
+
+use prost::Message;
+use skiff_store::pb::skiff::v1::{StoredLease, StoredState};
+use skiff_store::{Error, Result};
+
+use super::{batch, names, rows, schema, statements, store_error};
+use crate::db::{Database, DbError, DbErrorKind, Session, Value};
+
+/// Rows read at once.
+const PAGE: i64 = 1000;
+/// What etcd calls the compacted revision before the first compaction.
+const NEVER_COMPACTED: i64 = -1;
+/// How far back ids are checked for rows that may still be on their way.
+const UNDECIDED: i64 = 1000;
+
+/// Makes a database ours, if it is not yet.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn take_over(db: &dyn Database, cluster_version: &str) -> Result<()> {
+    let failed = |error: DbError| store_error(&error);
+    let mut session = db.session().await.map_err(failed)?;
+    let taken = session.query("SELECT id FROM skiff_head WHERE id = 1", &[]).await.map_err(failed)?;
+    if !taken.is_empty() {
+        return Ok(());
+    }
+    decide_gaps(session.as_mut()).await.map_err(failed)?;
+    session.begin().await.map_err(failed)?;
+    let done = TakeOver { db, cluster_version, versions: HashMap::new(), leased: HashMap::new() }
+        .run(session.as_mut())
+        .await;
+    match done {
+        Ok(()) => session.commit().await.map_err(failed),
+        // Another server did it in the same moment.
+        Err(error) if error.kind() == DbErrorKind::UniqueViolation => session.rollback().await.map_err(failed),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Takes the ids that were left out lately, so that no row can appear there
+/// any more.
+async fn decide_gaps(session: &mut dyn Session) -> Result<(), DbError> {
+    let newest = session.query("SELECT MAX(id) FROM kine", &[]).await?;
+    let newest = newest.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0);
+    let from = (newest - UNDECIDED).max(0);
+    let sql = "SELECT id FROM kine WHERE id > ? ORDER BY id";
+    let rows = session.query(sql, &[Value::Int(from)]).await?;
+    let ids = rows.iter().map(|row| row.int(0)).collect::<Result<std::collections::BTreeSet<_>, _>>()?;
+    // What lies before the first id that is there was compacted.
+    let first = ids.first().copied().unwrap_or(newest);
+    for missing in (first..newest).filter(|id| !ids.contains(id)) {
+        match rows::insert_gap(session, missing).await {
+            Err(error) if error.kind() != DbErrorKind::UniqueViolation => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+struct TakeOver<'a> {
+    db: &'a dyn Database,
+    cluster_version: &'a str,
+    /// The version each name has.
+    versions: HashMap<String, i64>,
+    /// The TTL that the newest row of each name has, and its id.
+    leased: HashMap<String, (i64, i64)>,
+}
+
+impl TakeOver<'_> {
+    async fn run(mut self, session: &mut dyn Session) -> Result<(), DbError> {
+        let dialect = self.db.dialect();
+        let newest = session.query("SELECT MAX(id) FROM kine", &[]).await?;
+        let newest = newest.first().map(|row| row.opt_int(0)).transpose()?.flatten();
+        let revision = newest.unwrap_or(1).max(1);
+        let sql = "SELECT prev_revision FROM kine WHERE name = ?";
+        let compacted = session.query(sql, &[Value::Text(names::COMPACT_ROW.to_owned())]).await?;
+        let compacted = compacted.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0);
+        let stored = StoredState {
+            revision,
+            compact_revision: if compacted > 0 { compacted } else { NEVER_COMPACTED },
+            cluster_version: self.cluster_version.to_owned(),
+            ..Default::default()
+        };
+        let sql = "INSERT INTO skiff_head (id, format, cluster_id, log_index, revision, state) VALUES (1, ?, \
+                   ?, 0, ?, ?)";
+        let cluster = i64::from_ne_bytes(rand::random());
+        let arguments = [
+            Value::Int(schema::FORMAT),
+            Value::Int(cluster),
+            Value::Int(revision),
+            Value::Bytes(stored.encode_to_vec().into()),
+        ];
+        session.execute(sql, &arguments).await?;
+        self.note_versions(session, revision).await?;
+        batch::write_taken_leases(session, dialect, &self.leases()).await?;
+        if revision > 1 {
+            tracing::info!(revision, keys = self.versions.len(), "a database of kine is taken over");
+        }
+        Ok(())
+    }
+
+    /// Writes down what kine does not keep: the versions, as far as the rows
+    /// tell them, and which lease a row belongs to.
+    async fn note_versions(&mut self, session: &mut dyn Session, revision: i64) -> Result<(), DbError> {
+        let mut after = 0;
+        loop {
+            let sql = format!(
+                "SELECT id, name, created, deleted, lease FROM kine WHERE id > ? AND id <= ? ORDER BY id \
+                 LIMIT {PAGE}"
+            );
+            let rows = session.query(&sql, &[Value::Int(after), Value::Int(revision)]).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            after = last.int(0)?;
+            let mut beside = Vec::new();
+            for row in &rows {
+                beside.extend(self.note(row)?);
+            }
+            let sql = "INSERT INTO skiff_version (id, version, lease) VALUES";
+            statements::insert(session, sql, "", beside).await?;
+        }
+    }
+
+    fn note(&mut self, row: &crate::db::Row) -> Result<Option<Vec<Value>>, DbError> {
+        let (id, name) = (row.int(0)?, row.text(1)?);
+        if name == names::COMPACT_ROW || names::is_gap(name) {
+            return Ok(None);
+        }
+        if row.int(3)? != 0 {
+            self.versions.remove(name);
+            self.leased.remove(name);
+            return Ok(None);
+        }
+        let created = row.int(2)? != 0;
+        let version = if created { 1 } else { self.versions.get(name).map_or(2, |version| version + 1) };
+        let ttl = row.opt_int(4)?.unwrap_or(0);
+        self.versions.insert(name.to_owned(), version);
+        self.leased.insert(name.to_owned(), (id, ttl));
+        let noted = version > 1 || ttl > 0;
+        Ok(noted.then(|| vec![Value::Int(id), Value::Int(version), Value::Int(ttl)]))
+    }
+
+    /// kine's leases are their TTLs: one lease for each, from now on.
+    fn leases(&self) -> Vec<StoredLease> {
+        let ttls: BTreeMap<i64, ()> =
+            self.leased.values().filter(|(_, ttl)| *ttl > 0).map(|(_, ttl)| (*ttl, ())).collect();
+        ttls.into_keys().map(|ttl| StoredLease { id: ttl, ttl, remaining_ttl: 0 }).collect()
+    }
+}
+
+/// The cluster's id.
+///
+/// # Errors
+/// The database failed, or is not ours yet.
+pub(crate) async fn cluster_id(db: &dyn Database) -> Result<u64> {
+    let read = async {
+        let mut session = db.session().await?;
+        let rows = session.query("SELECT cluster_id FROM skiff_head WHERE id = 1", &[]).await?;
+        rows.first().map(|row| row.int(0)).transpose()
+    };
+    let id = read.await.map_err(|error| store_error(&error))?;
+    id.map(|id| id as u64).ok_or_else(|| Error::Corruption("skiff_head has no row".into()))
+}

@@ -1,0 +1,51 @@
+//! A database for each test, and servers on it.
+
+use std::sync::Arc;
+
+use skiff_sql::db::{self, Database, PoolOptions};
+use skiff_sql::endpoint::{Endpoint, TlsFiles};
+use skiff_sql::{SqlConfig, SqlStore};
+use skiff_store::clock::SystemClock;
+
+
+/// A kind of database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+    MariaDb,
+    MySql,
+}
+
+/// An empty database.
+pub(crate) struct Base {
+    endpoint: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Base {
+    /// Makes one; `None` where there is no server of that kind.
+    pub(crate) async fn new(kind: Kind) -> Option<Self> {
+        if kind != Kind::Sqlite { return None; }
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = format!("sqlite://{}/state.db", folder.path().display());
+        Some(Self { endpoint, _folder: folder })
+    }
+
+    /// Connects to it.
+    pub(crate) async fn database(&self) -> Arc<dyn Database> {
+        let endpoint = Endpoint::parse(&self.endpoint, TlsFiles::default()).expect("an endpoint");
+        db::connect(&endpoint, &PoolOptions::default()).await.expect("a database")
+    }
+
+    /// Starts a server on it.
+    pub(crate) async fn server(&self) -> Arc<SqlStore> {
+        self.server_with(SqlConfig::default()).await
+    }
+
+    /// Starts a server with settings.
+    pub(crate) async fn server_with(&self, config: SqlConfig) -> Arc<SqlStore> {
+        let clock = Arc::new(SystemClock::default());
+        SqlStore::open(self.database().await, config, clock).await.expect("a store")
+    }
+}
