@@ -7,6 +7,8 @@ use skiff_sql::endpoint::{Endpoint, TlsFiles};
 use skiff_sql::{SqlConfig, SqlStore};
 use skiff_store::clock::SystemClock;
 
+use crate::support::{self, TestDatabase};
+
 
 /// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,22 +21,26 @@ pub(crate) enum Kind {
 
 /// An empty database.
 pub(crate) struct Base {
-    endpoint: String,
-    _folder: tempfile::TempDir,
+    database: TestDatabase,
 }
 
 impl Base {
     /// Makes one; `None` where there is no server of that kind.
     pub(crate) async fn new(kind: Kind) -> Option<Self> {
-        if kind != Kind::Sqlite { return None; }
-        let folder = tempfile::tempdir().unwrap();
-        let endpoint = format!("sqlite://{}/state.db", folder.path().display());
-        Some(Self { endpoint, _folder: folder })
+        let make = move || match kind {
+            Kind::Sqlite => Some(support::sqlite()),
+            Kind::Postgres => Some(support::postgres()),
+            Kind::MariaDb => Some(support::mariadb()),
+            Kind::MySql => support::mysql(),
+        };
+        // The first of a kind starts the server.
+        let database = tokio::task::spawn_blocking(make).await.expect("a database server");
+        database.map(|database| Self { database })
     }
 
     /// Connects to it.
     pub(crate) async fn database(&self) -> Arc<dyn Database> {
-        let endpoint = Endpoint::parse(&self.endpoint, TlsFiles::default()).expect("an endpoint");
+        let endpoint = Endpoint::parse(&self.database.endpoint, TlsFiles::default()).expect("an endpoint");
         db::connect(&endpoint, &PoolOptions::default()).await.expect("a database")
     }
 

@@ -1,6 +1,9 @@
 //! The store on real databases: what every store must do, several servers on
 //! one database, databases that kine left, kine beside it.
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod base;
 mod beside;
 mod conformance;
