@@ -40,6 +40,8 @@ if [ "${1:-build}" = test ]; then
     need protobuf-compiler command -v protoc
     need libprotobuf-dev test -f /usr/include/google/protobuf/descriptor.proto
     need postgresql compgen -G '/usr/lib/postgresql/*/bin/initdb'
+    need mariadb-server command -v mariadbd
+    need pgbouncer command -v pgbouncer
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -2,12 +2,15 @@
 //!
 //! `skiff etcd` runs a member of an etcd-compatible store. Called by the name
 //! `etcd` it is that command. `skiff etcd util` works on the files of a member
-//! that does not run; called by the name `etcdutl` it is that command.
+//! that does not run; called by the name `etcdutl` it is that command. `skiff
+//! kine` serves the same API on an SQL database; called by the name `kine` it is
+//! that command.
 
 mod cli;
 mod compactor;
 mod config;
 mod etcd;
+mod kine;
 mod logging;
 mod otlp;
 mod process;
@@ -23,7 +26,7 @@ use std::process::ExitCode;
 /// Exit code for a command line that cannot be used, as with Go's flags.
 const USAGE: u8 = 2;
 
-const COMMANDS: [&str; 3] = ["etcd", "help", "version"];
+const COMMANDS: [&str; 4] = ["etcd", "kine", "help", "version"];
 
 fn main() -> ExitCode {
     // Arguments that are no text cannot be any flag of ours.
@@ -32,10 +35,12 @@ fn main() -> ExitCode {
     match Path::new(&program).file_name().and_then(|name| name.to_str()) {
         Some("etcd") => return etcd::main(arguments),
         Some("etcdutl") => return util::main(arguments),
+        Some("kine") => return kine::main(arguments),
         _ => {}
     }
     match arguments.next().as_deref() {
         Some("etcd") => etcd::main(arguments),
+        Some("kine") => kine::main(arguments),
         Some("version" | "--version" | "-version") => {
             print!("{}", etcd::version());
             ExitCode::SUCCESS

@@ -1,18 +1,76 @@
-//! The process and its surroundings: signals, the data directory's lock, the
+//! The process and its surroundings: threads, signals, the data directory's lock, the
 //! service manager.
 
 use std::fs::{self, File, OpenOptions};
+use std::future::Future;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use rustix::fs::FlockOperation;
 use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::process_metrics;
+
+/// Threads for requests, replication and their timers. The log's writer, the
+/// applier and RocksDB have their own. More than the cores only costs switches.
+const MIN_WORKERS: usize = 2;
+/// What still runs at the end has this long.
+const LAST_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Descriptors kept for files, as against connections.
 const RESERVED_DESCRIPTORS: u64 = 512;
+
+/// The environment. Variables that are no text cannot be settings of ours.
+pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+}
+
+/// Runs the work of a command to its end, and tells if it failed.
+pub(crate) fn run(command: &str, work: impl Future<Output = Result<(), String>>) -> ExitCode {
+    if let Err(error) = process_metrics::export() {
+        tracing::warn!(%error, "cannot export process metrics");
+    }
+    let runtime = match runtime() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            tracing::error!(%error, "cannot start threads");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(work);
+    // Whatever still runs has had its time.
+    runtime.shutdown_timeout(LAST_TIMEOUT);
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            // To the log for machines, and plainly for who sits before it.
+            tracing::error!(problem, "ended");
+            eprintln!("{command}: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The threads of the process: the one place that decides on them.
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    let cores = std::thread::available_parallelism().map_or(MIN_WORKERS, std::num::NonZero::get);
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.max(MIN_WORKERS))
+        .thread_name("skiff")
+        .enable_all()
+        .build()
+}
+
+/// Waits for all tasks.
+pub(crate) async fn all(tasks: &mut JoinSet<()>) {
+    while tasks.join_next().await.is_some() {}
+}
 
 /// SIGINT and SIGTERM.
 pub(crate) struct Signals {

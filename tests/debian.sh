@@ -36,18 +36,28 @@ private_apt() {
         -o Acquire::Languages=none -o Acquire::Retries=3 "$@"
 }
 
-# Downloads packages ($2 ...) of suite $1 of this machine's Debian mirror and unpacks them into $work/unpacked.
-unpack_packages() {
-    command -v apt-get > /dev/null && command -v dpkg > /dev/null || return 1
-    suite=$1
-    shift
+# The line for the sources of suite $1 of this machine's Debian mirror.
+source_line() {
     mirror=$(debian_mirror) || { say "no Debian archive found in this machine's apt sources"; return 1; }
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     options=
     [ -f "$keyring" ] && options="[signed-by=$keyring] "
-    source="deb ${options}$mirror $suite main"
-    say "reading suite $suite of this machine's Debian mirror"
+    echo "deb ${options}$mirror $1 main"
+}
+
+# Reads the lists of suite $1.
+read_suite() {
+    command -v apt-get > /dev/null && command -v dpkg > /dev/null || return 1
+    source=$(source_line "$1") || return 1
+    say "reading suite $1 of this machine's Debian mirror"
     private_apt "$source" update > "$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; return 1; }
+}
+
+# Downloads packages ($2 ...) of suite $1 of this machine's Debian mirror and unpacks them into $work/unpacked.
+unpack_packages() {
+    suite=$1
+    shift
+    read_suite "$suite" || return 1
     rm -rf "$work/deb" "$work/unpacked"
     mkdir -p "$work/deb" "$work/unpacked"
     (cd "$work/deb" && private_apt "$source" download "$@") > "$work/log" 2>&1 \

@@ -7,7 +7,7 @@ use yaml_rust2::scanner::{Scanner, TokenType};
 use yaml_rust2::{Yaml, YamlLoader};
 
 use super::flag::{Flag, Kind};
-use super::table::{FLAGS, find};
+use super::table::ETCD;
 
 /// Largest file that is read as YAML, in bytes.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -101,7 +101,7 @@ fn scalar(value: &Yaml) -> Option<String> {
 
 /// The flag a key stands for: its place in a section, or its name.
 pub(crate) fn flag_of(key: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| flag.file_key == Some(key)).or_else(|| find(key))
+    ETCD.flags.iter().find(|flag| flag.file_key == Some(key)).or_else(|| ETCD.find(key))
 }
 
 /// Durations are numbers of nanoseconds in etcd's files.

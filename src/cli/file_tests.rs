@@ -76,7 +76,7 @@ proptest! {
         flags in prop::collection::vec((any::<prop::sample::Index>(), any_value(), 0u8..4), 0..6),
         variables in prop::collection::vec((any::<prop::sample::Index>(), any_value()), 0..4),
     ) {
-        let usable: Vec<&Flag> = FLAGS.iter().filter(|flag| flag.name != "config-file").collect();
+        let usable: Vec<&Flag> = ETCD.flags.iter().filter(|flag| flag.name != "config-file").collect();
         let arguments = flags.iter().map(|(at, value, form)| match form {
             0 => format!("--{}={value}", at.get(&usable).name),
             1 => format!("-{}", at.get(&usable).name),
@@ -84,7 +84,7 @@ proptest! {
             _ => value.clone(),
         });
         let arguments: Vec<String> = arguments.filter(|text| !text.contains("config-file")).collect();
-        let environment = variables.iter().map(|(at, value)| (at.get(&usable).env(), value.clone()));
+        let environment = variables.iter().map(|(at, value)| (ETCD.env_name(at.get(&usable).name), value.clone()));
         if let Ok(Request::Run(settings)) = Settings::parse(arguments, environment) {
             let _ = Config::from_settings(&settings);
         }

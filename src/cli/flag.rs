@@ -43,6 +43,10 @@ pub(crate) enum Effect {
 /// A heading of `--help`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Group {
+    /// What clients connect to.
+    Server,
+    /// The database.
+    Database,
     /// This member.
     Member,
     /// The cluster it belongs to.
@@ -65,7 +69,9 @@ pub(crate) enum Group {
 
 impl Group {
     /// All groups, in the order `--help` shows them.
-    pub(crate) const ALL: [Group; 9] = [
+    pub(crate) const ALL: [Group; 11] = [
+        Group::Server,
+        Group::Database,
         Group::Member,
         Group::Cluster,
         Group::Limits,
@@ -80,6 +86,8 @@ impl Group {
     /// The heading.
     pub(crate) fn title(self) -> &'static str {
         match self {
+            Group::Server => "Server",
+            Group::Database => "Database",
             Group::Member => "Member",
             Group::Cluster => "Cluster",
             Group::Limits => "Limits and compaction",
@@ -93,7 +101,8 @@ impl Group {
     }
 }
 
-/// A flag of `skiff etcd`; also an environment variable and a file key.
+/// A flag of a command; also an environment variable, and with `skiff etcd` a
+/// key of the file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Flag {
     /// The name, without dashes.
@@ -115,18 +124,35 @@ pub(crate) struct Flag {
 }
 
 impl Flag {
-    /// The environment variable: `ETCD_` and the name in capitals.
-    pub(crate) fn env(&self) -> String {
-        env_name(self.name)
-    }
-
     /// True for the flag's own name and its other spellings.
     pub(crate) fn answers_to(&self, name: &str) -> bool {
         self.name == name || self.aliases.contains(&name)
     }
 }
 
-/// The environment variable of a spelling.
-pub(crate) fn env_name(spelling: &str) -> String {
-    format!("ETCD_{}", spelling.to_ascii_uppercase().replace('-', "_"))
+/// All flags of a command.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// The command, as one types it.
+    pub(crate) command: &'static str,
+    /// What the names of its environment variables begin with.
+    pub(crate) prefix: &'static str,
+    /// The flags.
+    pub(crate) flags: &'static [Flag],
+}
+
+impl Table {
+    /// The flag of a name or another spelling. `experimental-` before a flag's
+    /// name is understood too.
+    pub(crate) fn find(&self, name: &str) -> Option<&'static Flag> {
+        self.flags.iter().find(|f| f.answers_to(name)).or_else(|| {
+            name.strip_prefix("experimental-").and_then(|plain| self.flags.iter().find(|f| f.name == plain))
+        })
+    }
+
+    /// The environment variable of a spelling: the prefix and the spelling in
+    /// capitals.
+    pub(crate) fn env_name(&self, spelling: &str) -> String {
+        format!("{}{}", self.prefix, spelling.to_ascii_uppercase().replace('-', "_"))
+    }
 }

@@ -1,7 +1,8 @@
 //! `--help`, and the same as a page of documentation.
 
-use super::flag::{Effect, Flag, Group};
-use super::table::FLAGS;
+use super::flag::{Effect, Flag, Group, Table};
+use super::kine::KINE;
+use super::table::ETCD;
 
 /// The help of `skiff` itself.
 pub(crate) const SKIFF: &str = "\
@@ -11,6 +12,8 @@ Usage:
   skiff etcd [flags]     Run a member of an etcd-compatible store.
   skiff etcd --help      All its flags.
   skiff etcd util        Tools for the files of a member that does not run.
+  skiff kine [flags]     Run the same API on Postgres, MySQL, MariaDB or SQLite.
+  skiff kine --help      All its flags.
   skiff --version        The versions.
 
 Start a member and talk to it:
@@ -18,7 +21,7 @@ Start a member and talk to it:
   etcdctl put greeting hello
 
 Called by the name `etcd` (a link), skiff behaves as `skiff etcd`; by the name
-`etcdutl`, as `skiff etcd util`.
+`etcdutl`, as `skiff etcd util`; by the name `kine`, as `skiff kine`.
 ";
 
 /// The help of `skiff etcd`.
@@ -37,14 +40,52 @@ A flag is written --flag=value or --flag value. Each is also an environment
 variable (--data-dir is ETCD_DATA_DIR; a flag wins) and a key of the file.
 ",
     );
-    for group in Group::ALL {
+    page.push_str(&listed(&ETCD));
+    page
+}
+
+/// The help of `skiff kine`.
+pub(crate) fn kine() -> String {
+    let mut page = String::from(
+        "\
+The etcd v3 API on an SQL database; takes kine's flags and kine's databases.
+
+Usage:
+  skiff kine                                         On SQLite, ./db/state.db.
+  skiff kine --endpoint postgres://user:pw@host/db   On Postgres.
+  skiff kine --endpoint 'mysql://user:pw@tcp(host:3306)/db'
+                                                     On MySQL or MariaDB.
+  skiff kine --version                               Show the version.
+
+A flag is written --flag=value or --flag value. Each is also an environment
+variable (--endpoint is KINE_ENDPOINT; a flag wins). A password is better kept
+in the variable than among the arguments, which others on the host can see.
+",
+    );
+    page.push_str(&listed(&KINE));
+    page
+}
+
+/// The flags under their headings.
+fn listed(table: &Table) -> String {
+    let mut page = String::new();
+    for (group, flags) in grouped(table) {
         page.push_str(&format!("\n{}:\n", group.title()));
-        for flag in FLAGS.iter().filter(|flag| flag.group == group) {
+        for flag in flags {
             page.push_str(&format!("  --{} {}\n", flag.name, flag.kind.placeholder()));
             page.push_str(&format!("      {}\n", sentence(flag)));
         }
     }
     page
+}
+
+/// The headings that have flags, and these.
+fn grouped(table: &Table) -> Vec<(Group, Vec<&'static Flag>)> {
+    Group::ALL
+        .into_iter()
+        .map(|group| (group, table.flags.iter().filter(|flag| flag.group == group).collect::<Vec<_>>()))
+        .filter(|(_, flags)| !flags.is_empty())
+        .collect()
 }
 
 fn sentence(flag: &Flag) -> String {
@@ -66,17 +107,18 @@ fn sentence(flag: &Flag) -> String {
     text
 }
 
-/// The page `docs/etcd-flags.md`.
+/// A page of documentation: `docs/etcd-flags.md` or `docs/kine-flags.md`.
 #[cfg(test)]
-pub(crate) fn markdown() -> String {
-    let mut page = String::from(
-        "# Flags of `skiff etcd`\n\nMade from the table in `src/cli/table.rs`; a test keeps the two equal \
-         (`UPDATE_DOCS=1 cargo test` rewrites this page).\n\nEach flag is also an environment variable (`--data-dir` \
-         is `ETCD_DATA_DIR`) and a key of `--config-file` (the flag's name, or the key given here).\n",
+fn markdown(table: &Table, source: &str, variables: &str) -> String {
+    let mut page = format!(
+        "# Flags of `{}`\n\nMade from the table in `{source}`; a test keeps the two equal \
+         (`UPDATE_DOCS=1 cargo test` rewrites this page).\n\nEach flag is also an environment variable \
+         {variables}.\n",
+        table.command
     );
-    for group in Group::ALL {
+    for (group, flags) in grouped(table) {
         page.push_str(&format!("\n## {}\n\n", group.title()));
-        for flag in FLAGS.iter().filter(|flag| flag.group == group) {
+        for flag in flags {
             let key = flag.file_key.map(|key| format!(" (file: `{key}`)")).unwrap_or_default();
             page.push_str(&format!("- `--{}`{key}: {}\n", flag.name, sentence(flag)));
         }
@@ -90,19 +132,28 @@ mod tests {
 
     #[test]
     fn help_lists_every_flag() {
-        let page = etcd();
-        for flag in FLAGS {
-            assert!(page.contains(&format!("  --{} ", flag.name)), "{}", flag.name);
+        for (table, page) in [(&ETCD, etcd()), (&KINE, kine())] {
+            for flag in table.flags {
+                assert!(page.contains(&format!("  --{} ", flag.name)), "{}", flag.name);
+            }
         }
     }
 
     #[test]
     fn the_documented_flags_are_the_flags() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/etcd-flags.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, markdown()).unwrap();
+        let etcd = "(`--data-dir` is `ETCD_DATA_DIR`) and a key of `--config-file` (the flag's name, or the key \
+                    given here)";
+        let pages = [
+            ("etcd-flags.md", markdown(&ETCD, "src/cli/table.rs", etcd)),
+            ("kine-flags.md", markdown(&KINE, "src/cli/kine.rs", "(`--endpoint` is `KINE_ENDPOINT`)")),
+        ];
+        for (name, page) in pages {
+            let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
+            if std::env::var_os("UPDATE_DOCS").is_some() {
+                std::fs::write(&path, &page).unwrap();
+            }
+            let written = std::fs::read_to_string(&path).unwrap();
+            assert!(written == page, "docs/{name} is stale: UPDATE_DOCS=1 cargo test rewrites it");
         }
-        let written = std::fs::read_to_string(path).unwrap();
-        assert!(written == markdown(), "docs/etcd-flags.md is stale: UPDATE_DOCS=1 cargo test rewrites it");
     }
 }

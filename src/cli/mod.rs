@@ -9,6 +9,7 @@
 pub(crate) mod file;
 pub(crate) mod flag;
 pub(crate) mod help;
+pub(crate) mod kine;
 mod nearest;
 mod settings;
 pub(crate) mod table;

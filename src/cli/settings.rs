@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::file;
-use super::flag::{Effect, Flag, Kind, env_name};
+use super::flag::{Effect, Flag, Kind, Table};
 use super::nearest::nearest;
-use super::table::{FLAGS, find};
+use super::table::ETCD;
 use super::value;
 
 /// Why a command line cannot be used.
@@ -35,7 +35,7 @@ pub(crate) enum UsageError {
     #[error("flag --{0} needs a value")]
     MissingValue(String),
     /// Something that is no flag.
-    #[error("{0:?} is not a flag; see skiff etcd --help")]
+    #[error("{0:?} is not a flag")]
     NotAFlag(String),
     /// A config file that cannot be used.
     #[error("config file {path}: {problem}")]
@@ -63,20 +63,31 @@ pub(crate) enum Request {
 }
 
 /// Values by flag name, and what to warn about once there is a logger.
-#[derive(Debug, Default, Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Settings {
+    table: &'static Table,
     values: BTreeMap<&'static str, String>,
     /// Warnings, in the order they came up.
     pub(crate) warnings: Vec<String>,
 }
 
 impl Settings {
-    /// Reads arguments (without the program's name) and environment.
+    /// Reads arguments (without the program's name) and environment of
+    /// `skiff etcd`.
     pub(crate) fn parse(
         arguments: impl IntoIterator<Item = String>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Request, UsageError> {
-        let mut settings = Settings::default();
+        Settings::parse_for(&ETCD, arguments, environment)
+    }
+
+    /// The same for the command of any table.
+    pub(crate) fn parse_for(
+        table: &'static Table,
+        arguments: impl IntoIterator<Item = String>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Request, UsageError> {
+        let mut settings = Settings::new(table);
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let Some(body) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
@@ -93,7 +104,7 @@ impl Settings {
                 "" => return Err(UsageError::NotAFlag(argument)),
                 _ => {}
             }
-            let flag = find(name).ok_or_else(|| unknown(name))?;
+            let flag = table.find(name).ok_or_else(|| unknown(table, name))?;
             let text = match (inline, flag.kind) {
                 (Some(text), _) => text,
                 (None, Kind::Bool) => "true".to_owned(),
@@ -109,11 +120,15 @@ impl Settings {
         Ok(Request::Run(settings))
     }
 
+    fn new(table: &'static Table) -> Settings {
+        Settings { table, values: BTreeMap::new(), warnings: Vec::new() }
+    }
+
     /// The file rules alone, as with etcd; what else was given is named.
     fn from_file(path: &str, given: Settings) -> Result<Settings, UsageError> {
         let problem = |problem| UsageError::File { path: path.to_owned(), problem };
         let text = file::read(path).map_err(problem)?;
-        let mut settings = Settings::default();
+        let mut settings = Settings::new(given.table);
         for name in given.values.keys().filter(|name| **name != "config-file") {
             settings
                 .warnings
@@ -135,15 +150,16 @@ impl Settings {
         &mut self,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<(), UsageError> {
+        let table = self.table;
         let environment: BTreeMap<String, String> = environment
             .into_iter()
-            .filter(|(name, text)| name.starts_with("ETCD_") && !text.is_empty())
+            .filter(|(name, text)| name.starts_with(table.prefix) && !text.is_empty())
             .collect();
         let mut known: Vec<String> = Vec::new();
-        for flag in FLAGS {
+        for flag in table.flags {
             // The flag's own name wins over its older spellings.
             for variable in
-                std::iter::once(flag.env()).chain(flag.aliases.iter().map(|alias| env_name(alias)))
+                std::iter::once(&flag.name).chain(flag.aliases).map(|spelling| table.env_name(spelling))
             {
                 if let Some(text) = environment.get(&variable) {
                     if self.values.contains_key(flag.name) {
@@ -170,7 +186,7 @@ impl Settings {
     }
 
     fn warn_without_effect(&mut self) {
-        for flag in FLAGS {
+        for flag in self.table.flags {
             if let Effect::Ignored(why) = flag.effect
                 && self.given(flag.name)
             {
@@ -189,8 +205,8 @@ impl Settings {
         match self.values.get(name) {
             Some(text) => text,
             None => {
-                debug_assert!(find(name).is_some(), "{name} is not in the table");
-                find(name).map_or("", |flag| flag.default)
+                debug_assert!(self.table.find(name).is_some(), "{name} is not in the table");
+                self.table.find(name).map_or("", |flag| flag.default)
             }
         }
     }
@@ -217,8 +233,8 @@ impl Settings {
     }
 }
 
-fn unknown(name: &str) -> UsageError {
-    let names = FLAGS.iter().flat_map(|f| std::iter::once(f.name).chain(f.aliases.iter().copied()));
+fn unknown(table: &'static Table, name: &str) -> UsageError {
+    let names = table.flags.iter().flat_map(|f| std::iter::once(f.name).chain(f.aliases.iter().copied()));
     UsageError::UnknownFlag {
         name: name.to_owned(),
         suggestion: nearest(name, names.chain(["help", "version"])),

@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use super::*;
+use crate::cli::kine::KINE;
 
 fn parse_with(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Settings, UsageError> {
     let arguments = arguments.iter().map(|a| (*a).to_owned());
@@ -17,7 +18,7 @@ fn parse(arguments: &[&str]) -> Result<Settings, UsageError> {
 
 #[test]
 fn every_flag_is_read_in_every_spelling() {
-    for flag in FLAGS.iter().filter(|flag| flag.name != "config-file") {
+    for flag in ETCD.flags.iter().filter(|flag| flag.name != "config-file") {
         let text = match flag.kind {
             Kind::Bool => "true",
             Kind::Int => "7",
@@ -38,7 +39,7 @@ fn every_flag_is_read_in_every_spelling() {
                 assert_eq!(parse(&line).unwrap().text(flag.name), text, "{line:?}");
             }
             if !text.is_empty() {
-                let variable = env_name(spelling);
+                let variable = ETCD.env_name(spelling);
                 let settings = parse_with(&[], &[(&variable, text)]).unwrap();
                 assert_eq!(settings.text(flag.name), text, "{variable}");
             }
@@ -111,6 +112,24 @@ fn help_and_version_end_the_parsing() {
     assert!(matches!(ask("-h"), Request::Help));
     assert!(matches!(ask("--version"), Request::Version));
     assert!(matches!(ask("-version"), Request::Version));
+}
+
+#[test]
+fn another_command_has_its_own_flags_and_variables() {
+    let kine = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        Settings::parse_for(&KINE, arguments.iter().map(|a| (*a).to_owned()), environment)
+    };
+    let environment = [("KINE_ENDPOINT", "sqlite://x"), ("ETCD_NAME", "m"), ("KINE_NMAE", "x")];
+    let Ok(Request::Run(settings)) = kine(&["--poll-batch-size=9"], &environment) else { panic!() };
+    assert_eq!(settings.text("endpoint"), "sqlite://x");
+    assert_eq!(settings.duration("watch-progress-notify-interval"), Duration::from_secs(5));
+    assert!(settings.warnings[0].contains("KINE_NMAE"), "{:?}", settings.warnings);
+    assert!(settings.warnings[1].contains("poll-batch-size"), "{:?}", settings.warnings);
+    assert_eq!(settings.warnings.len(), 2);
+    let error = kine(&["--listen-adress=x"], &[]).unwrap_err();
+    assert_eq!(error.to_string(), "unknown flag --listen-adress; did you mean --listen-address?");
+    assert!(kine(&["--data-dir=x"], &[]).is_err());
 }
 
 #[test]

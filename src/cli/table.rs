@@ -3,7 +3,7 @@
 //!
 //! Every default stands here and nowhere else.
 
-use super::flag::{Effect, Flag, Group, Kind};
+use super::flag::{Effect, Flag, Group, Kind, Table};
 
 const BASE: Flag = Flag {
     name: "",
@@ -17,17 +17,23 @@ const BASE: Flag = Flag {
 };
 
 /// Builds a flag that applies.
-const fn on(group: Group, name: &'static str, kind: Kind, default: &'static str, help: &'static str) -> Flag {
+pub(super) const fn on(
+    group: Group,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Flag {
     Flag { name, kind, default, group, help, ..BASE }
 }
 
 /// Builds a flag that is accepted without effect.
-const fn off(name: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Flag {
+pub(super) const fn off(name: &'static str, kind: Kind, default: &'static str, why: &'static str) -> Flag {
     Flag { name, kind, default, group: Group::Compatibility, help: why, effect: Effect::Ignored(why), ..BASE }
 }
 
 impl Flag {
-    const fn or(self, aliases: &'static [&'static str]) -> Flag {
+    pub(super) const fn or(self, aliases: &'static [&'static str]) -> Flag {
         Flag { aliases, ..self }
     }
 
@@ -47,9 +53,11 @@ const NO_V2: &str = "the v2 API and its proxy are not offered";
 use Group::{Auth, Cluster, Features, Limits, Logging, Member, Security, Unsafe};
 use Kind::{Bool, Choice, Duration, Int, List, Text};
 
-/// Every flag.
+/// The flags of `skiff etcd`.
+pub(crate) static ETCD: Table = Table { command: "skiff etcd", prefix: "ETCD_", flags: FLAGS };
+
 #[rustfmt::skip] // one line a flag reads better than eight
-pub(crate) const FLAGS: &[Flag] = &[
+const FLAGS: &[Flag] = &[
     on(Member, "name", Text, "default", "Human-readable name of this member."),
     on(Member, "data-dir", Text, "", "Directory of this member's data; ${name}.etcd if not given."),
     on(Member, "wal-dir", Text, "", "Directory of the log, if it shall not lie in the data directory; to change it, stop the member and move the files."),
@@ -215,47 +223,42 @@ pub(crate) const FLAGS: &[Flag] = &[
     off("proxy-read-timeout", Int, "0", NO_V2),
 ];
 
-/// The flag of a name or another spelling. `experimental-` before a flag's
-/// name is understood too.
-pub(crate) fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|f| f.answers_to(name)).or_else(|| {
-        name.strip_prefix("experimental-").and_then(|plain| FLAGS.iter().find(|f| f.name == plain))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
 
+    use super::super::kine::KINE;
     use super::super::value;
     use super::*;
 
     #[test]
     fn names_are_unique_and_well_formed() {
-        let mut seen = HashSet::new();
-        for flag in FLAGS {
-            for name in std::iter::once(&flag.name).chain(flag.aliases) {
-                assert!(seen.insert(*name), "{name} twice");
-                assert!(
-                    name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
-                    "{name}"
-                );
+        for table in [&ETCD, &KINE] {
+            let mut seen = HashSet::new();
+            for flag in table.flags {
+                for name in std::iter::once(&flag.name).chain(flag.aliases) {
+                    assert!(seen.insert(*name), "{name} twice");
+                    assert!(
+                        name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'),
+                        "{name}"
+                    );
+                }
+                assert!(!flag.help.is_empty(), "{} has no help", flag.name);
             }
-            assert!(!flag.help.is_empty(), "{} has no help", flag.name);
         }
     }
 
     #[test]
     fn defaults_parse_as_their_kind() {
-        for flag in FLAGS {
+        for flag in ETCD.flags.iter().chain(KINE.flags) {
             value::check(flag.kind, flag.default).unwrap_or_else(|e| panic!("{}: {e}", flag.name));
         }
     }
 
     #[test]
     fn experimental_spellings_are_found() {
-        assert_eq!(find("experimental-max-learners").map(|f| f.name), Some("max-learners"));
-        assert_eq!(find("experimental-pre-vote").map(|f| f.name), Some("pre-vote"));
-        assert!(find("no-such-flag").is_none());
+        assert_eq!(ETCD.find("experimental-max-learners").map(|f| f.name), Some("max-learners"));
+        assert_eq!(ETCD.find("experimental-pre-vote").map(|f| f.name), Some("pre-vote"));
+        assert!(ETCD.find("no-such-flag").is_none());
     }
 }

@@ -21,7 +21,7 @@ use crate::tls::TlsOptions;
 /// Longest election time-out, in milliseconds, as with etcd.
 const MAX_ELECTION_MS: i64 = 50_000;
 /// Shortest interval of progress reports, as with etcd.
-const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// What `--grpc-keepalive-min-time 0` leaves in force with etcd: gRPC's default.
 const GRPC_MIN_PING_INTERVAL: Duration = Duration::from_secs(5 * 60);
 

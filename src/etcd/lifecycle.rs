@@ -215,7 +215,7 @@ async fn stop(ports: &mut Ports, member: &Member) {
         tracing::warn!("handing over leadership took too long; the others will elect");
     }
     ports.stop_clients.send_replace(true);
-    if tokio::time::timeout(DRAIN_TIMEOUT, all(&mut ports.clients)).await.is_err() {
+    if tokio::time::timeout(DRAIN_TIMEOUT, process::all(&mut ports.clients)).await.is_err() {
         tracing::warn!("some requests did not end in time and are cut");
         ports.clients.shutdown().await;
     }
@@ -223,12 +223,8 @@ async fn stop(ports: &mut Ports, member: &Member) {
         tracing::warn!("closing the log took too long; the next start replays it");
     }
     ports.stop_peers.send_replace(true);
-    if tokio::time::timeout(Duration::from_secs(1), all(&mut ports.peers)).await.is_err() {
+    if tokio::time::timeout(Duration::from_secs(1), process::all(&mut ports.peers)).await.is_err() {
         ports.peers.shutdown().await;
     }
     tracing::info!("stopped");
-}
-
-async fn all(tasks: &mut JoinSet<()>) {
-    while tasks.join_next().await.is_some() {}
 }

@@ -46,6 +46,16 @@ pub(crate) struct LogOptions {
 }
 
 impl LogOptions {
+    /// The flags of `skiff kine`, which has few.
+    pub(crate) fn for_kine(json: bool, debug: bool) -> LogOptions {
+        LogOptions {
+            level: if debug { LevelFilter::DEBUG } else { LevelFilter::INFO },
+            json,
+            outputs: vec![DEFAULT.to_owned()],
+            rotation: None,
+        }
+    }
+
     /// Reads the flags, with etcd's rules.
     ///
     /// # Errors
@@ -139,6 +149,7 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), String> {
         .with_target("skiff", options.level)
         .with_target("skiff_store", options.level)
         .with_target("skiff_raft", options.level)
+        .with_target("skiff_sql", options.level)
         .with_target("skiff_kine_api", options.level)
         .with_target("openraft", openraft);
     let lines = Lines { json: options.json, outputs: Mutex::new(outputs) };

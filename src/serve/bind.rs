@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
+use rustix::fs::Mode;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 
 use crate::config::{Endpoint, Scheme};
@@ -84,6 +85,19 @@ pub(crate) fn bind(url: &Endpoint, reuse_port: bool) -> Result<Listener, String>
         ),
         _ => format!("cannot listen on {url}: {error}"),
     })
+}
+
+/// The same, where a Unix socket is for this user alone from the first moment.
+/// Changes the process's mask for new files meanwhile: only before there are
+/// other threads that make some.
+///
+/// # Errors
+/// As [`bind`].
+pub(crate) fn bind_private(url: &Endpoint) -> Result<Listener, String> {
+    let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO | Mode::XUSR);
+    let opened = bind(url, false);
+    rustix::process::umask(mask);
+    opened
 }
 
 fn bind_tcp(url: &Endpoint, reuse_port: bool) -> io::Result<TcpListener> {

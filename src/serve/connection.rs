@@ -23,6 +23,10 @@ use crate::tls;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of replies buffered for one stream.
 const SEND_BUFFER: usize = 1 << 20;
+/// Windows of a client's stream and connection: room for the largest request
+/// without waiting for an update.
+const CLIENT_STREAM_WINDOW: u32 = 2 << 20;
+const CLIENT_CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// Settings of connections.
 #[derive(Debug, Clone)]
@@ -49,9 +53,21 @@ impl ConnectionOptions {
             keepalive_interval: listen.keepalive_interval,
             keepalive_timeout: listen.keepalive_timeout,
             min_ping_interval: Some(listen.min_ping_interval),
-            // Room for the largest request without waiting for an update.
-            stream_window: 2 << 20,
-            connection_window: 4 << 20,
+            stream_window: CLIENT_STREAM_WINDOW,
+            connection_window: CLIENT_CONNECTION_WINDOW,
+        }
+    }
+
+    /// Settings of the ports of `skiff kine`, which has no flags for them:
+    /// etcd's defaults.
+    pub(crate) fn for_kine() -> ConnectionOptions {
+        ConnectionOptions {
+            max_concurrent_streams: u32::MAX,
+            keepalive_interval: Duration::from_secs(2 * 60 * 60),
+            keepalive_timeout: Duration::from_secs(20),
+            min_ping_interval: Some(Duration::from_secs(5)),
+            stream_window: CLIENT_STREAM_WINDOW,
+            connection_window: CLIENT_CONNECTION_WINDOW,
         }
     }
 

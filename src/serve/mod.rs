@@ -19,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 pub(crate) use access::{Access, Serves};
-pub(crate) use bind::{Listener, bind};
+pub(crate) use bind::{Listener, bind, bind_private};
 pub(crate) use connection::ConnectionOptions;
 
 use crate::tls::ServerTls;

@@ -84,6 +84,31 @@ impl TlsOptions {
         options.check("peer-")
     }
 
+    /// The flags of `skiff kine`; it has few.
+    pub(crate) fn for_kine(settings: &Settings) -> Result<TlsOptions, String> {
+        let options = TlsOptions {
+            server: key_files(settings, "server-cert-file", "server-key-file")?,
+            client: None,
+            ca: path(settings, "trusted-ca-file"),
+            crl: None,
+            allowed_names: Vec::new(),
+            allowed_hosts: Vec::new(),
+            check_address: false,
+            auto: false,
+            auto_years: 1,
+            versions: vec![&rustls::version::TLS12, &rustls::version::TLS13],
+            suites: Vec::new(),
+        };
+        if options.ca.is_some() && options.server.is_none() {
+            return Err(
+                "--trusted-ca-file needs --server-cert-file and --server-key-file: without TLS no client \
+                        shows a certificate"
+                    .to_owned(),
+            );
+        }
+        Ok(options)
+    }
+
     fn read(settings: &Settings, prefix: &str, auth: &str) -> Result<TlsOptions, String> {
         let flag = |name: &str| format!("{prefix}{name}");
         let ca = path(settings, &flag("trusted-ca-file"));

@@ -62,7 +62,10 @@ async fn values_come_back_as_they_went() {
         let read = session.query("SELECT id, n, name, value FROM t ORDER BY id", &[]).await.expect("read");
         assert_eq!(read.len(), rows.len());
         for (read, wrote) in read.iter().zip(&rows) {
-            assert!(read.0 == wrote, "{}: {read:?}", test.kind);
+            // MySQL tells text of a binary collation and bytes not apart.
+            let name = read.opt_text(2).expect("a text").map(str::to_owned);
+            let read = [read.0[0].clone(), read.0[1].clone(), name.into(), read.0[3].clone()];
+            assert!(read == *wrote, "{}: {read:?}", test.kind);
         }
         // A NULL and a number in the same place of the same statement.
         for (id, n) in [(5, Value::Null), (6, Value::Int(7)), (7, Value::Null)] {

@@ -1,0 +1,138 @@
+//! From the first connection to the database to the last reply.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use skiff_kine_api::ApiConfig;
+use skiff_sql::db::{self, Database, DbErrorKind};
+use skiff_sql::{SqlConfig, SqlStore};
+use skiff_store::clock::SystemClock;
+use skiff_store::{Cluster, Store};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::compaction;
+use super::config::Config;
+use crate::config::Endpoint;
+use crate::serve::{Access, ConnectionOptions, Listener, Port, Stop, bind, bind_private, serve};
+use crate::tls::ServerTls;
+use crate::{process, profiling};
+
+/// Requests under way have this long to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// The store has this long to end its work.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause between two attempts to reach the database at the start.
+const CONNECT_PAUSE: Duration = Duration::from_secs(1);
+
+/// What is opened before the database is touched, so that a used port or a bad
+/// certificate is reported first.
+struct Opened {
+    client: Listener,
+    metrics: Option<(Endpoint, Listener)>,
+    tls: Option<Arc<ServerTls>>,
+}
+
+/// Serves until a signal, or until it cannot go on.
+pub(super) async fn run(config: Config) -> Result<(), String> {
+    let mut signals = process::Signals::new().map_err(|e| format!("cannot handle signals: {e}"))?;
+    let opened = Opened {
+        client: bind_private(&config.listen)?,
+        metrics: match &config.metrics {
+            Some(url) => Some((url.clone(), bind(url, false)?)),
+            None => None,
+        },
+        tls: ServerTls::new(&config.tls)?,
+    };
+    tracing::info!(
+        datastore = %config.datastore,
+        etcd_version = skiff_kine_api::ETCD_VERSION,
+        skiff_version = env!("CARGO_PKG_VERSION"),
+        "starting"
+    );
+    let store = tokio::select! {
+        opened = open(&config) => opened?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before the database was open");
+            return Ok(());
+        }
+    };
+    let (stop_clients, stop) = Stop::new();
+    let mut clients = spawn(&config, opened, &store, &stop);
+    tracing::info!(url = %config.listen, "ready to serve client requests");
+    process::notify("READY=1");
+    let name = signals.next().await;
+    tracing::info!(signal = name, "received signal; shutting down");
+    process::notify("STOPPING=1");
+    let ending = async {
+        stop_clients.send_replace(true);
+        if tokio::time::timeout(DRAIN_TIMEOUT, process::all(&mut clients)).await.is_err() {
+            tracing::warn!("some requests did not end in time and are cut");
+            clients.shutdown().await;
+        }
+        if tokio::time::timeout(CLOSE_TIMEOUT, store.stop()).await.is_err() {
+            tracing::warn!("the store did not end its work in time");
+        }
+        tracing::info!("stopped");
+    };
+    tokio::select! {
+        () = ending => {}
+        name = signals.next() => tracing::warn!(signal = name, "stopping at once: signalled again"),
+    }
+    Ok(())
+}
+
+/// Opens the database, for which it waits, and the store in it.
+async fn open(config: &Config) -> Result<Arc<SqlStore>, String> {
+    let db = connect(config).await?;
+    let mut sql = SqlConfig {
+        replica_dir: config.replica_dir.clone(),
+        migrate_schema: config.migrate_schema,
+        compaction_batch: config.compaction_batch,
+        ..SqlConfig::default()
+    };
+    sql.member.client_ur_ls = vec![config.listen.to_string()];
+    SqlStore::open(db, sql, Arc::new(SystemClock::default())).await.map_err(|error| error.to_string())
+}
+
+/// A database that starts at the same time as this server may need a while.
+async fn connect(config: &Config) -> Result<Arc<dyn Database>, String> {
+    loop {
+        match db::connect(&config.datastore, &config.pool).await {
+            Ok(db) => return Ok(db),
+            Err(error) if error.kind() == DbErrorKind::Unreachable => {
+                tracing::warn!(%error, "the database is not there yet; it is tried again");
+                tokio::time::sleep(CONNECT_PAUSE).await;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
+/// Starts what serves and what works in the background.
+fn spawn(config: &Config, opened: Opened, store: &Arc<SqlStore>, stop: &Stop) -> JoinSet<()> {
+    let cluster: Arc<dyn Cluster> = store.clone();
+    let store: Arc<dyn Store> = store.clone();
+    let api = ApiConfig { progress_interval: config.progress_interval, ..ApiConfig::default() };
+    let slots = Arc::new(Semaphore::new(process::connection_slots()));
+    let options = ConnectionOptions::for_kine();
+    let mut tasks = JoinSet::new();
+    let whole = skiff_kine_api::router(store.clone(), cluster.clone(), api.clone(), stop.receiver());
+    let mut metrics = skiff_kine_api::metrics_router(store.clone(), cluster, api);
+    if config.profiling {
+        metrics = metrics.merge(profiling::routes());
+    }
+    let ports = std::iter::once(("client", whole, config.listen.clone(), opened.client))
+        .chain(opened.metrics.map(|(url, listener)| ("metrics", metrics, url, listener)));
+    for (name, router, url, listener) in ports {
+        let tls = opened.tls.clone().filter(|_| url.scheme.tls());
+        let router = Access::new(&[], tls.is_some()).guard(router);
+        let port = Port { name, router, tls, options: options.clone(), slots: slots.clone() };
+        tracing::info!(%url, "serving {name} traffic");
+        tasks.spawn(serve(listener, port, stop.clone()));
+    }
+    if let Some(plan) = config.compaction {
+        tasks.spawn(compaction::run(store, plan, stop.clone()));
+    }
+    tasks
+}
