@@ -12,6 +12,7 @@
 
 pub mod cluster;
 pub mod history;
+mod http;
 pub mod load;
 pub mod locks;
 pub mod member;
