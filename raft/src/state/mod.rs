@@ -9,6 +9,7 @@ mod applier;
 mod dir;
 mod machine;
 mod shared;
+mod tally;
 
 pub use applier::{Applier, Observer};
 pub(crate) use dir::write_durably;
