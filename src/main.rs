@@ -23,6 +23,10 @@ mod util;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// Profiles of the heap need an allocator that keeps them.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Exit code for a command line that cannot be used, as with Go's flags.
 const USAGE: u8 = 2;
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use skiff_test_support::pb::authpb::Permission;
 use skiff_test_support::pb::etcdserverpb::*;
 use skiff_test_support::tools::{Finished, etcdctl, oracle};
-use skiff_test_support::{Client, Cluster, ClusterOptions, Member, MemberOptions, Program, Scratch};
+use skiff_test_support::{
+    Client, Cluster, ClusterOptions, Member, MemberOptions, Program, Scratch, certificates,
+};
 use tonic::{Code, Status};
 
 /// Hashing as cheap as bcrypt allows: the tests hash a lot.
@@ -368,25 +370,6 @@ async fn wrong_keys_are_told_at_the_start() {
     }
 }
 
-/// Writes an authority, a server's certificate and one for each user; answers their folder.
-fn certificates(dir: &Path, users: &[&str]) {
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-    let mut params = CertificateParams::new(Vec::<String>::new()).expect("parameters");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "test authority");
-    let authority =
-        CertifiedIssuer::self_signed(params, KeyPair::generate().expect("a key")).expect("signed");
-    std::fs::write(dir.join("ca.pem"), authority.pem()).expect("a file");
-    for name in users.iter().chain(&["server"]) {
-        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).expect("parameters");
-        params.distinguished_name.push(DnType::CommonName, *name);
-        let key = KeyPair::generate().expect("a key");
-        let certificate = params.signed_by(&key, &authority).expect("signed");
-        std::fs::write(dir.join(format!("{name}.pem")), certificate.pem()).expect("a file");
-        std::fs::write(dir.join(format!("{name}.key")), key.serialize_pem()).expect("a file");
-    }
-}
-
 struct Process(std::process::Child);
 
 impl Drop for Process {
@@ -402,7 +385,7 @@ impl Drop for Process {
 async fn a_certificate_names_its_user() {
     let scratch = Scratch::new("auth-cert");
     let dir = scratch.path();
-    certificates(dir, &["root", "u", "stranger"]);
+    certificates::write(dir, &["root", "u", "stranger"]).expect("certificates");
     let file = |name: &str| dir.join(name).display().to_string();
     let ports = [(); 2].map(|()| skiff_test_support::ports::free_port());
     let (url, peer) = (format!("https://127.0.0.1:{}", ports[0]), format!("http://127.0.0.1:{}", ports[1]));

@@ -155,6 +155,12 @@ async fn use_everything(member: &Member) {
     client.compact(CompactionRequest { revision, physical: true }).await.unwrap();
     let refused = client.put(PutRequest::default()).await;
     assert!(refused.is_err());
+    let missing = client.lease_revoke(LeaseRevokeRequest { id: 1 }).await;
+    assert!(missing.is_err());
+    let own = client.status(StatusRequest {}).await.unwrap().header.unwrap().member_id;
+    for id in [1, 1, own] {
+        assert!(client.member_promote(MemberPromoteRequest { id }).await.is_err());
+    }
     for path in ["/health", "/livez", "/readyz"] {
         assert!(get(member, path).contains("200 OK"));
     }
@@ -212,6 +218,19 @@ async fn basic_metrics_have_no_times_of_calls_and_the_numbers_are_true() {
     };
     assert_eq!((puts("true"), puts("false")), (2.0, 1.0));
     assert!(value(&page, "etcd_server_range_duration_seconds_count{success=\"true\"}") >= 1.0);
+    let applied = |op: &str, success: &str| {
+        let labels = format!("{{op=\"{op}\",success=\"{success}\",version=\"v3\"}}");
+        value(&page, &format!("etcd_server_apply_duration_seconds_count{labels}"))
+    };
+    assert_eq!((applied("Put", "true"), applied("DeleteRange", "true")), (2.0, 1.0));
+    assert_eq!((applied("Compaction", "true"), applied("LeaseRevoke", "false")), (1.0, 1.0));
+    assert!(applied("ClusterMemberAttrSet", "true") >= 1.0);
+    for (reason, count) in
+        [("membership: ID not found", 2.0), ("membership: can only promote a learner member", 1.0)]
+    {
+        let series = format!("etcd_server_learner_promote_failures{{Reason=\"{reason}\"}}");
+        assert_eq!(value(&page, &series), count, "{reason}");
+    }
 }
 
 #[tokio::test]

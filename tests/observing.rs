@@ -1,9 +1,6 @@
-//! Logs, profiles and Unix sockets of a running member.
+//! Logs, variables and Unix sockets of a running member.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use skiff_test_support::pb::etcdserverpb::PutRequest;
@@ -13,25 +10,8 @@ use skiff_test_support::{Member, MemberOptions, Program, Scratch};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn member(scratch: &Scratch, flags: &[&str]) -> Member {
-    let mut options =
-        MemberOptions::single(Program::Skiff(env!("CARGO_BIN_EXE_skiff").into()), scratch.path());
-    options.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let mut member = Member::new(options);
-    member.start().unwrap();
-    member.ready().await.unwrap();
-    member
-}
-
-/// The status line and the body of an answer.
-fn get(member: &Member, path: &str) -> (String, Vec<u8>) {
-    let mut stream = TcpStream::connect(member.address()).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
-    let mut reply = Vec::new();
-    stream.read_to_end(&mut reply).unwrap();
-    let end = reply.windows(4).position(|part| part == b"\r\n\r\n").unwrap();
-    let status = String::from_utf8_lossy(&reply[..end]).lines().next().unwrap().to_owned();
-    (status, reply[end + 4..].to_vec())
+    let program = Program::Skiff(env!("CARGO_BIN_EXE_skiff").into());
+    Member::flagged(program, scratch.path(), flags).await.unwrap()
 }
 
 async fn put(member: &Member) {
@@ -165,90 +145,11 @@ async fn etcdctl_speaks_over_unix_sockets() {
     assert!(!plain.exists() && !secret.exists(), "the sockets are left behind");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn profiles_are_read_by_go() {
-    let scratch = Scratch::new("profile");
-    let member = member(&scratch, &["--enable-pprof"]).await;
-    let (status, index) = get(&member, "/debug/pprof/");
-    assert!(
-        status.contains("200") && String::from_utf8_lossy(&index).contains("profile?seconds"),
-        "{status}"
-    );
-    let (status, command) = get(&member, "/debug/pprof/cmdline");
-    assert!(status.contains("200") && String::from_utf8_lossy(&command).contains("--enable-pprof"));
-    let (status, why) = get(&member, "/debug/pprof/heap");
-    assert!(status.contains("501") && String::from_utf8_lossy(&why).contains("heap"), "{status}");
-    assert!(get(&member, "/debug/pprof/profile?seconds=0").0.contains("400"));
-
-    // Work to be seen, and a second profile that has to be refused meanwhile.
-    let client = member.client();
-    let load = tokio::spawn(async move {
-        loop {
-            let request = PutRequest { key: "k".into(), value: vec![7; 100].into(), ..Default::default() };
-            client.put(request).await.unwrap();
-        }
-    });
-    let member = std::sync::Arc::new(member);
-    let asked = member.clone();
-    let profile = tokio::task::spawn_blocking(move || get(&asked, "/debug/pprof/profile?seconds=3"));
-    let deadline = Instant::now() + PATIENCE;
-    while !profile.is_finished() {
-        let asked = member.clone();
-        let (status, text) =
-            tokio::task::spawn_blocking(move || get(&asked, "/debug/pprof/profile?seconds=1")).await.unwrap();
-        if status.contains("500") {
-            assert!(String::from_utf8_lossy(&text).contains("already in use"));
-            break;
-        }
-        assert!(Instant::now() < deadline);
-    }
-    let (status, bytes) = profile.await.unwrap();
-    // Both may have asked for the first turn.
-    let mut bytes = if status.contains("200") { bytes } else { profile_of_a_second(&member) };
-    assert_eq!(bytes[..2], [0x1f, 0x8b], "gzip");
-    put(&member).await;
-
-    let path = scratch.path().join("profile.pb.gz");
-    loop {
-        std::fs::write(&path, bytes).unwrap();
-        let Some(text) = top(&path) else { break };
-        assert!(text.contains("Type: cpu") && text.contains("Duration: "), "{text}");
-        if ["rocksdb", "skiff", "tokio"].iter().any(|name| text.contains(name)) {
-            break;
-        }
-        // A busy machine may have given it no time to be seen in.
-        assert!(Instant::now() < deadline, "{text}");
-        bytes = profile_of_a_second(&member);
-    }
-    load.abort();
-}
-
-fn profile_of_a_second(member: &Member) -> Vec<u8> {
-    get(member, "/debug/pprof/profile?seconds=1").1
-}
-
-/// What Go's own tool reads in a profile; `None` without it.
-fn top(path: &std::path::Path) -> Option<String> {
-    match Command::new("go").args(["tool", "pprof", "-top", "-nodecount=300"]).arg(path).output() {
-        Ok(output) => {
-            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            Some(String::from_utf8_lossy(&output.stdout).into_owned())
-        }
-        Err(error) => {
-            eprintln!("go is not here to read the profile: {error}");
-            None
-        }
-    }
-}
-
 #[tokio::test]
-async fn profiles_are_served_only_when_asked_for() {
-    let scratch = Scratch::new("no-profile");
+async fn the_variables_of_the_process_are_told() {
+    let scratch = Scratch::new("vars");
     let member = member(&scratch, &[]).await;
-    for path in ["/debug/pprof/", "/debug/pprof/profile?seconds=1", "/debug/pprof/heap"] {
-        assert!(get(&member, path).0.contains("404"), "{path}");
-    }
-    let (status, vars) = get(&member, "/debug/vars");
+    let (status, vars) = member.get("/debug/vars").unwrap();
     let vars = String::from_utf8_lossy(&vars).into_owned();
     assert!(status.contains("200"), "{status}");
     for part in

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use skiff_test_support::pb::etcdserverpb::{PutRequest, PutResponse};
-use skiff_test_support::{Member, MemberOptions, Program, Scratch, ports};
+use skiff_test_support::{Member, Program, Scratch, ports};
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
@@ -69,13 +69,8 @@ fn attribute<'a>(attributes: &'a [otlp::KeyValue], key: &str) -> Option<&'a Valu
 }
 
 async fn member(scratch: &Scratch, flags: &[&str]) -> Member {
-    let mut options =
-        MemberOptions::single(Program::Skiff(env!("CARGO_BIN_EXE_skiff").into()), scratch.path());
-    options.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
-    let mut member = Member::new(options);
-    member.start().unwrap();
-    member.ready().await.unwrap();
-    member
+    let program = Program::Skiff(env!("CARGO_BIN_EXE_skiff").into());
+    Member::flagged(program, scratch.path(), flags).await.unwrap()
 }
 
 async fn channel(member: &Member) -> Channel {

@@ -23,8 +23,6 @@ pub struct ApiConfig {
     pub election_timeout: Duration,
     /// Time a health check waits for a read.
     pub request_timeout: Duration,
-    /// Shortest time to live granted to a lease, in seconds.
-    pub min_lease_ttl: i64,
     /// Measure handling times of calls (`--metrics=extensive`).
     pub extensive_metrics: bool,
     /// Serve `/metrics` beside the rest.
@@ -63,7 +61,6 @@ impl Default for ApiConfig {
             slow_request: Duration::from_millis(300),
             election_timeout: Duration::from_secs(1),
             request_timeout: Duration::from_secs(7),
-            min_lease_ttl: 2,
             extensive_metrics: false,
             serve_metrics: true,
             tokens: TokenKind::Simple,

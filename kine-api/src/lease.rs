@@ -53,9 +53,8 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let (from, mut request) = self.0.split(request);
+        let (from, request) = self.0.split(request);
         let caller = self.0.caller(from).await?;
-        request.ttl = request.ttl.max(self.0.config.min_lease_ttl);
         let mut response = self.0.store.by(&caller).lease_grant(request).await.map_err(to_status)?;
         self.0.fill(&mut response.header);
         Ok(Response::new(response))

@@ -44,7 +44,7 @@ pub fn router(
     let grpc = grpc(&api, &cutter);
     let mut router = grpc.clone().merge(web::routes(api.clone()));
     if api.config.gateway {
-        match gateway::routes(grpc, &api.config) {
+        match gateway::routes(grpc, &api) {
             Ok(routes) => router = router.merge(routes),
             Err(error) => tracing::error!(%error, "build the JSON gateway"),
         }

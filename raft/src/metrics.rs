@@ -1,10 +1,16 @@
 //! What the node counts, under etcd's names.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Opts};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+};
+
+/// Applied commands: their name at etcd and whether they succeeded, and how many.
+pub type Tally = BTreeMap<(&'static str, bool), u64>;
 
 /// The counters of this process.
 pub static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -25,14 +31,14 @@ pub struct Metrics {
     pub slow_apply: IntCounter,
     pub slow_read_indexes: IntCounter,
     pub read_indexes_failed: IntCounter,
-    pub apply_duration: Histogram,
+    pub apply_duration: HistogramVec,
     pub range_duration: HistogramVec,
     pub keys: IntGauge,
     pub compaction_pause: Histogram,
     pub compaction_total: Histogram,
     pub compaction_last: IntGauge,
     pub learner_promote_successes: IntCounter,
-    pub learner_promote_failures: IntCounter,
+    pub learner_promote_failures: IntCounterVec,
     pub snapshot_apply_in_progress: IntGauge,
     pub quota_backend_bytes: IntGauge,
     pub lease_expired: IntCounter,
@@ -97,11 +103,14 @@ impl Metrics {
                 "etcd_server_read_indexes_failed_total",
                 "The total number of failed read indexes seen.",
             ),
-            apply_duration: histogram(
-                "etcd_server_apply_duration_seconds",
-                "The latency distributions of v2 apply called by backend.",
-                exponential(0.0001, 20),
-            ),
+            apply_duration: register(HistogramVec::new(
+                HistogramOpts::new(
+                    "etcd_server_apply_duration_seconds",
+                    "The latency distributions of v2 apply called by backend.",
+                )
+                .buckets(exponential(0.0001, 20)),
+                &["version", "op", "success"],
+            )),
             range_duration: register(HistogramVec::new(
                 HistogramOpts::new(
                     "etcd_server_range_duration_seconds",
@@ -129,10 +138,13 @@ impl Metrics {
                 "etcd_server_learner_promote_successes",
                 "The total number of successful learner promotions while this member is leader.",
             ),
-            learner_promote_failures: counter(
-                "etcd_server_learner_promote_failures",
-                "The total number of failed learner promotions (likely learner not ready) while this member is leader.",
-            ),
+            learner_promote_failures: register(IntCounterVec::new(
+                Opts::new(
+                    "etcd_server_learner_promote_failures",
+                    "The total number of failed learner promotions (likely learner not ready) while this member is leader.",
+                ),
+                &["Reason"],
+            )),
             snapshot_apply_in_progress: gauge(
                 "etcd_server_snapshot_apply_in_progress_total",
                 "1 if the server is applying the incoming snapshot. 0 if none.",
@@ -175,12 +187,16 @@ impl Metrics {
         self.range_duration.with_label_values(&[success]).observe(took.as_secs_f64());
     }
 
-    /// Records an applied batch.
-    pub fn applied(&self, entries: usize, index: u64, took: Duration, slow: bool) {
+    /// Records commands that were applied in one go, up to the log's `index`:
+    /// how many of each name succeeded or did not. They share the time.
+    pub fn applied(&self, commands: &Tally, index: u64, took: Duration, slow: bool) {
         self.proposals_applied.set(index as i64);
-        // The histogram counts entries, as etcd's does; a batch shares its time.
-        let each = took.as_secs_f64() / entries.max(1) as f64;
-        self.apply_duration.observe(each);
+        let each = took.as_secs_f64() / commands.values().sum::<u64>().max(1) as f64;
+        for ((op, success), count) in commands {
+            let success = if *success { "true" } else { "false" };
+            let series = self.apply_duration.with_label_values(&["v3", *op, success]);
+            (0..*count).for_each(|_| series.observe(each));
+        }
         if slow {
             self.slow_apply.inc();
         }

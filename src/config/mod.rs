@@ -1,17 +1,26 @@
 //! What `skiff etcd` runs with: the settings, typed and checked.
 
 mod auth;
+mod bootstrap;
 mod endpoint;
 mod features;
+mod limits;
+mod listen;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use auth::AuthOptions;
+pub(crate) use bootstrap::Bootstrap;
 pub(crate) use endpoint::{Endpoint, Scheme};
 pub(crate) use features::CorruptionChecks;
+pub(crate) use limits::{AutoCompaction, Limits};
+pub(crate) use listen::Listen;
+
+use bootstrap::bootstrap;
+use limits::{auto_compaction, limits, positive};
+use listen::{advertised, check_tls, listen, local_address};
 
 use crate::cli::Settings;
 use crate::logging::LogOptions;
@@ -22,72 +31,6 @@ use crate::tls::TlsOptions;
 const MAX_ELECTION_MS: i64 = 50_000;
 /// Shortest interval of progress reports, as with etcd.
 pub(crate) const MIN_PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
-/// What `--grpc-keepalive-min-time 0` leaves in force with etcd: gRPC's default.
-const GRPC_MIN_PING_INTERVAL: Duration = Duration::from_secs(5 * 60);
-
-/// What to keep when compacting on its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AutoCompaction {
-    /// Everything.
-    Off,
-    /// What was current within this time.
-    Periodic(Duration),
-    /// This many revisions.
-    Revision(i64),
-}
-
-/// Where the listeners are.
-#[derive(Debug, Clone)]
-pub(crate) struct Listen {
-    /// For clients: gRPC, and HTTP unless `client_http` names other places.
-    pub(crate) client: Vec<Endpoint>,
-    /// For HTTP alone.
-    pub(crate) client_http: Vec<Endpoint>,
-    /// For metrics and health alone.
-    pub(crate) metrics: Vec<Endpoint>,
-    /// For peers.
-    pub(crate) peer: Vec<Endpoint>,
-    /// Set SO_REUSEPORT.
-    pub(crate) reuse_port: bool,
-    /// Shortest time a client must leave between two pings.
-    pub(crate) min_ping_interval: Duration,
-    /// Time between pings to silent clients; zero for none.
-    pub(crate) keepalive_interval: Duration,
-    /// Time a client has to answer one.
-    pub(crate) keepalive_timeout: Duration,
-    /// Most concurrent streams on a connection.
-    pub(crate) max_concurrent_streams: u32,
-}
-
-/// The cluster at the start.
-#[derive(Debug, Clone)]
-pub(crate) struct Bootstrap {
-    /// Peer URLs by member name.
-    pub(crate) members: BTreeMap<String, Vec<Endpoint>>,
-    /// Tells clusters of equal members apart.
-    pub(crate) token: String,
-    /// Join instead of starting.
-    pub(crate) existing: bool,
-    /// Go on alone, with this member's data.
-    pub(crate) force_new: bool,
-}
-
-/// Limits.
-#[derive(Debug, Clone)]
-pub(crate) struct Limits {
-    /// Quota of the state, in bytes; 0 for 2 GiB, negative for none.
-    pub(crate) quota_bytes: i64,
-    /// Largest request, in bytes.
-    pub(crate) max_request_bytes: usize,
-    /// Most operations in a transaction.
-    pub(crate) max_txn_ops: usize,
-    /// Most learners.
-    pub(crate) max_learners: usize,
-    /// Revisions a compaction step looks at.
-    pub(crate) compaction_batch: usize,
-    /// Pause between compaction steps.
-    pub(crate) compaction_sleep: Duration,
-}
 
 /// Everything `skiff etcd` runs with.
 #[derive(Debug, Clone)]
@@ -241,87 +184,6 @@ fn wal_dir(settings: &Settings) -> Result<Option<PathBuf>, String> {
     Ok(Some(dir))
 }
 
-fn endpoints(settings: &Settings, flag: &str) -> Result<Vec<Endpoint>, String> {
-    let mut urls = Vec::new();
-    for text in settings.list(flag) {
-        let url = Endpoint::parse(&text)
-            .map_err(|problem| format!("invalid value {text:?} for flag --{flag}: {problem}"))?;
-        if !urls.contains(&url) {
-            urls.push(url);
-        }
-    }
-    Ok(urls)
-}
-
-fn bindable(settings: &Settings, flag: &str) -> Result<Vec<Endpoint>, String> {
-    let urls = endpoints(settings, flag)?;
-    match urls.iter().find(|url| !url.bindable()) {
-        Some(url) => Err(format!("expected IP in URL for binding ({url}), given by --{flag}")),
-        None => Ok(urls),
-    }
-}
-
-fn listen(settings: &Settings) -> Result<Listen, String> {
-    let listen = Listen {
-        client: bindable(settings, "listen-client-urls")?,
-        client_http: bindable(settings, "listen-client-http-urls")?,
-        metrics: bindable(settings, "listen-metrics-urls")?,
-        peer: bindable(settings, "listen-peer-urls")?,
-        reuse_port: settings.bool("socket-reuse-port"),
-        min_ping_interval: match settings.duration("grpc-keepalive-min-time") {
-            Duration::ZERO => GRPC_MIN_PING_INTERVAL,
-            interval => interval,
-        },
-        keepalive_interval: settings.duration("grpc-keepalive-interval"),
-        keepalive_timeout: settings.duration("grpc-keepalive-timeout"),
-        max_concurrent_streams: match settings.int("max-concurrent-streams") {
-            0 => u32::MAX,
-            n => u32::try_from(n).map_err(|_| "--max-concurrent-streams is out of range".to_owned())?,
-        },
-    };
-    if listen.client.is_empty() {
-        return Err("--listen-client-urls must not be empty".to_owned());
-    }
-    if let Some(url) = listen.client_http.iter().find(|url| listen.client.contains(url)) {
-        return Err(format!(
-            "cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {url}"
-        ));
-    }
-    if listen.peer.is_empty() {
-        return Err("--listen-peer-urls must not be empty".to_owned());
-    }
-    Ok(listen)
-}
-
-fn advertised(settings: &Settings) -> Result<(Vec<Endpoint>, Vec<Endpoint>), String> {
-    if settings.given("listen-client-urls") && !settings.given("advertise-client-urls") {
-        return Err(
-            "--advertise-client-urls is required when --listen-client-urls is set explicitly".to_owned()
-        );
-    }
-    let client = endpoints(settings, "advertise-client-urls")?;
-    let peer = endpoints(settings, "initial-advertise-peer-urls")?;
-    if peer.is_empty() {
-        return Err("--initial-advertise-peer-urls must not be empty".to_owned());
-    }
-    Ok((client, peer))
-}
-
-/// The address `--set-member-localaddr` asks for: the first one advertised that
-/// others can see.
-fn local_address(settings: &Settings, advertise_peer: &[Endpoint]) -> Result<Option<IpAddr>, String> {
-    if !settings.bool("set-member-localaddr") && !features::enabled(settings, "SetMemberLocalAddr") {
-        return Ok(None);
-    }
-    let usable = |address: &IpAddr| !address.is_loopback() && !address.is_unspecified();
-    match advertise_peer.iter().filter_map(Endpoint::ip).find(usable) {
-        Some(address) => Ok(Some(address)),
-        None => Err("--set-member-localaddr: unable to set member local address: \
-                     --initial-advertise-peer-urls holds no address but the loopback's"
-            .to_owned()),
-    }
-}
-
 /// A whole, where sampling rates are counted.
 const MILLION: u32 = 1_000_000;
 
@@ -346,88 +208,6 @@ fn tracing(settings: &Settings) -> Result<Option<TracingOptions>, String> {
     }))
 }
 
-fn bootstrap(settings: &Settings, name: &str, advertise_peer: &[Endpoint]) -> Result<Bootstrap, String> {
-    let given = settings.given("initial-cluster");
-    let mut members: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
-    if !given && name != "default" {
-        // As with etcd: the name alone is enough for a cluster of one.
-        members.insert(name.to_owned(), advertise_peer.to_vec());
-    } else {
-        for part in settings.list("initial-cluster") {
-            let malformed = || format!("--initial-cluster: {part:?} does not have the form name=peer-url");
-            let (member, url) = part.split_once('=').ok_or_else(malformed)?;
-            if member.is_empty() {
-                return Err(malformed());
-            }
-            let url = Endpoint::parse(url).map_err(|problem| format!("--initial-cluster: {problem}"))?;
-            members.entry(member.to_owned()).or_default().push(url);
-        }
-    }
-    let bootstrap = Bootstrap {
-        members,
-        token: settings.text("initial-cluster-token").to_owned(),
-        existing: settings.text("initial-cluster-state") == "existing",
-        force_new: settings.bool("force-new-cluster"),
-    };
-    check_bootstrap(&bootstrap, name, advertise_peer)?;
-    Ok(bootstrap)
-}
-
-fn check_bootstrap(bootstrap: &Bootstrap, name: &str, advertise_peer: &[Endpoint]) -> Result<(), String> {
-    let Some(own) = bootstrap.members.get(name) else {
-        return Err(format!(
-            "couldn't find local name {name:?} in the initial cluster configuration (--initial-cluster)"
-        ));
-    };
-    let mut owners: BTreeMap<&Endpoint, &str> = BTreeMap::new();
-    for (member, urls) in &bootstrap.members {
-        for url in urls {
-            if let Some(other) = owners.insert(url, member) {
-                return Err(format!("--initial-cluster has duplicate url: {url} of {other} and {member}"));
-            }
-        }
-    }
-    let text =
-        |urls: &[Endpoint]| urls.iter().map(|url| format!("{name}={url}")).collect::<Vec<_>>().join(",");
-    for url in own {
-        if !advertise_peer.contains(url) {
-            return Err(format!(
-                "--initial-cluster has {name}={url} but missing from --initial-advertise-peer-urls={}",
-                advertise_peer.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-            ));
-        }
-    }
-    for url in advertise_peer {
-        if !own.contains(url) {
-            return Err(format!(
-                "--initial-advertise-peer-urls has {url} but missing from --initial-cluster={}",
-                text(own)
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// HTTPS needs a certificate; a certificate without HTTPS is worth a word.
-fn check_tls(
-    whose: &str,
-    urls: &[Endpoint],
-    tls: &TlsOptions,
-    warnings: &mut Vec<String>,
-) -> Result<(), String> {
-    for url in urls {
-        if url.scheme.tls() && !tls.enabled() {
-            return Err(format!("TLS key/cert must be provided for {whose} url {url} with HTTPS scheme"));
-        }
-        if !url.scheme.tls() && tls.enabled() {
-            warnings.push(format!(
-                "the scheme of {whose} url {url} is not https: its certificate settings are ignored"
-            ));
-        }
-    }
-    Ok(())
-}
-
 fn times(settings: &Settings) -> Result<(Duration, Duration), String> {
     let (heartbeat, election) = (settings.int("heartbeat-interval"), settings.int("election-timeout"));
     if heartbeat <= 0 {
@@ -447,64 +227,6 @@ fn times(settings: &Settings) -> Result<(Duration, Duration), String> {
         ));
     }
     Ok((Duration::from_millis(heartbeat.unsigned_abs()), Duration::from_millis(election.unsigned_abs())))
-}
-
-fn positive(settings: &Settings, flag: &str) -> Result<u64, String> {
-    u64::try_from(settings.int(flag))
-        .ok()
-        .filter(|n| *n > 0)
-        .ok_or_else(|| format!("--{flag} must be above zero"))
-}
-
-fn positive_size(settings: &Settings, flag: &str) -> Result<usize, String> {
-    positive(settings, flag).and_then(|n| usize::try_from(n).map_err(|_| format!("--{flag} is too large")))
-}
-
-/// Largest client request that can be asked for: a log entry holds at least one
-/// request and is at most 16 MiB.
-const MAX_REQUEST_BYTES: usize = 12 << 20;
-
-fn limits(settings: &Settings) -> Result<Limits, String> {
-    let max_request_bytes = positive_size(settings, "max-request-bytes")?;
-    if max_request_bytes > MAX_REQUEST_BYTES {
-        return Err(format!(
-            "--max-request-bytes is {max_request_bytes}, above the {MAX_REQUEST_BYTES} that one entry of the \
-             log can hold"
-        ));
-    }
-    Ok(Limits {
-        quota_bytes: settings.int("quota-backend-bytes"),
-        max_request_bytes,
-        max_txn_ops: positive_size(settings, "max-txn-ops")?,
-        max_learners: positive_size(settings, "max-learners")?,
-        compaction_batch: positive_size(settings, "compaction-batch-limit")?,
-        compaction_sleep: settings.duration("compaction-sleep-interval"),
-    })
-}
-
-fn auto_compaction(settings: &Settings) -> Result<AutoCompaction, String> {
-    let text = settings.text("auto-compaction-retention");
-    let wrong = |problem: String| format!("--auto-compaction-retention={text}: {problem}");
-    let number = crate::cli::value::int(text);
-    if number == Ok(0) || text.is_empty() {
-        return Ok(AutoCompaction::Off);
-    }
-    match settings.text("auto-compaction-mode") {
-        "revision" => match number {
-            Ok(n) if n > 0 => Ok(AutoCompaction::Revision(n)),
-            _ => Err(wrong("not a number of revisions".to_owned())),
-        },
-        _ => match number {
-            Ok(hours) if hours > 0 => {
-                Ok(AutoCompaction::Periodic(Duration::from_secs(hours.unsigned_abs().saturating_mul(3600))))
-            }
-            Ok(_) => Err(wrong("below zero".to_owned())),
-            Err(_) => match crate::cli::value::duration(text).map_err(wrong)? {
-                Duration::ZERO => Ok(AutoCompaction::Off),
-                time => Ok(AutoCompaction::Periodic(time)),
-            },
-        },
-    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,9 @@ struct Opened {
 
 /// Runs a member until a signal, or until it cannot go on.
 pub(super) async fn run(mut config: Config) -> Result<(), String> {
+    if config.enable_pprof {
+        profiling::start();
+    }
     let mut signals = process::Signals::new().map_err(|e| format!("cannot handle signals: {e}"))?;
     let _lock = process::lock_dir("data directory", &config.data_dir)?;
     let _log_lock = config.wal_dir.as_ref().map(|dir| process::lock_dir("log directory", dir)).transpose()?;

@@ -106,7 +106,6 @@ pub(super) fn api_config(config: &Config, tokens: TokenKind) -> ApiConfig {
         slow_request: config.warn_request,
         election_timeout: config.election,
         request_timeout: node_config(config).request_timeout(),
-        min_lease_ttl: node_config(config).min_lease_ttl(),
         extensive_metrics: config.extensive_metrics,
         serve_metrics: true,
         tokens,

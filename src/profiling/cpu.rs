@@ -4,10 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use pprof::ProfilerGuardBuilder;
 
-use super::encode::{self, Profile};
+use super::encode::{self, Profile, ValueType};
 
 /// Samples in a second of CPU time, as with Go.
 const FREQUENCY: i32 = 100;
+/// Time between two samples of a thread, in nanoseconds.
+const PERIOD: i64 = 1_000_000_000 / FREQUENCY as i64;
+const CPU: ValueType = ("cpu", "nanoseconds");
 /// Where a stack must not be walked from: code that may hold the locks that
 /// walking takes. Time in the C library and in system calls is thus not seen.
 const LEFT_ALONE: [&str; 4] = ["libc", "libgcc", "pthread", "vdso"];
@@ -28,14 +31,15 @@ pub(super) async fn profile(time: Duration) -> Result<Vec<u8>, String> {
     let work = move || {
         let report = guard.report().build().map_err(|error| error.to_string())?;
         drop(guard);
-        let mut profile = Profile::new(begun, time, FREQUENCY);
+        let mut profile = Profile::new(begun, time, &[("samples", "count"), CPU], (CPU, PERIOD));
         for (frames, count) in &report.data {
             let stack = frames.frames.iter().flatten().map(|symbol| encode::Frame {
                 function: symbol.name(),
                 file: symbol.filename().into_owned(),
                 line: symbol.lineno(),
             });
-            profile.add(stack, i64::try_from(*count).unwrap_or(i64::MAX), &frames.thread_name);
+            let count = i64::try_from(*count).unwrap_or(i64::MAX);
+            profile.add(stack, vec![count, count.saturating_mul(PERIOD)], Some(&frames.thread_name));
         }
         profile.finish().map_err(|error| error.to_string())
     };

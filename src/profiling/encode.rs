@@ -22,6 +22,8 @@ mod pb {
         pub(super) function: Vec<Function>,
         #[prost(string, repeated, tag = "6")]
         pub(super) string_table: Vec<String>,
+        #[prost(int64, tag = "7")]
+        pub(super) drop_frames: i64,
         #[prost(int64, tag = "9")]
         pub(super) time_nanos: i64,
         #[prost(int64, tag = "10")]
@@ -30,6 +32,8 @@ mod pb {
         pub(super) period_type: Option<ValueType>,
         #[prost(int64, tag = "12")]
         pub(super) period: i64,
+        #[prost(int64, tag = "14")]
+        pub(super) default_sample_type: i64,
     }
 
     #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -95,46 +99,60 @@ pub(super) struct Frame {
     pub(super) line: u32,
 }
 
+/// What a number of a profile counts, and its unit.
+pub(super) type ValueType = (&'static str, &'static str);
+
 /// A profile under construction.
 pub(super) struct Profile {
     message: pb::Profile,
     texts: HashMap<String, i64>,
     functions: HashMap<(String, String), u64>,
     locations: HashMap<(u64, u32), u64>,
-    period: i64,
 }
 
 impl Profile {
-    /// An empty profile.
-    pub(super) fn new(begun: SystemTime, time: Duration, frequency: i32) -> Profile {
+    /// An empty profile: what its samples count, and how often one is taken.
+    pub(super) fn new(
+        begun: SystemTime,
+        time: Duration,
+        kinds: &[ValueType],
+        period: (ValueType, i64),
+    ) -> Profile {
         let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
-        let period = 1_000_000_000 / i64::from(frequency.max(1));
         let mut profile = Profile {
             message: pb::Profile {
                 time_nanos: nanos(begun.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()),
                 duration_nanos: nanos(time),
-                period,
+                period: period.1,
                 ..pb::Profile::default()
             },
             texts: HashMap::new(),
             functions: HashMap::new(),
             locations: HashMap::new(),
-            period,
         };
         profile.text(""); // must be the first
-        let samples = pb::ValueType { kind: profile.text("samples"), unit: profile.text("count") };
-        let cpu = pb::ValueType { kind: profile.text("cpu"), unit: profile.text("nanoseconds") };
-        profile.message.sample_type = vec![samples, cpu];
-        profile.message.period_type = Some(cpu);
+        profile.message.sample_type = kinds.iter().map(|kind| profile.kind(*kind)).collect();
+        profile.message.period_type = Some(profile.kind(period.0));
         profile
     }
 
-    /// Adds a stack, the innermost function first, that was seen so often.
-    pub(super) fn add(&mut self, stack: impl Iterator<Item = Frame>, count: i64, thread: &str) {
+    /// Lets readers leave out the functions whose whole name a pattern fits,
+    /// and what they call.
+    pub(super) fn leave_out(&mut self, pattern: &str) {
+        self.message.drop_frames = self.text(pattern);
+    }
+
+    /// Lets readers show this of what is counted, if they are not told.
+    pub(super) fn look_first_at(&mut self, kind: &str) {
+        self.message.default_sample_type = self.text(kind);
+    }
+
+    /// Adds a stack, the innermost function first, with a number of each kind;
+    /// and the thread, if it is of one.
+    pub(super) fn add(&mut self, stack: impl Iterator<Item = Frame>, value: Vec<i64>, thread: Option<&str>) {
         let location_id = stack.map(|frame| self.location(frame)).collect();
-        let label = pb::Label { key: self.text("thread"), text: self.text(thread) };
-        let value = vec![count, count.saturating_mul(self.period)];
-        self.message.sample.push(pb::Sample { location_id, value, label: vec![label] });
+        let label = thread.map(|name| pb::Label { key: self.text("thread"), text: self.text(name) });
+        self.message.sample.push(pb::Sample { location_id, value, label: Vec::from_iter(label) });
     }
 
     /// The bytes of the profile.
@@ -142,6 +160,10 @@ impl Profile {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
         encoder.write_all(&self.message.encode_to_vec())?;
         encoder.finish()
+    }
+
+    fn kind(&mut self, (kind, unit): ValueType) -> pb::ValueType {
+        pb::ValueType { kind: self.text(kind), unit: self.text(unit) }
     }
 
     fn text(&mut self, text: &str) -> i64 {
@@ -159,7 +181,9 @@ impl Profile {
         let next = self.functions.len() as u64 + 1;
         let id = *self.functions.entry((frame.function, frame.file)).or_insert(next);
         if id == next {
-            self.message.function.push(pb::Function { id, name, system_name: name, filename });
+            // No name of the linker's: readers would take an equal one for a C++ name
+            // and cut what stands in angle brackets.
+            self.message.function.push(pb::Function { id, name, system_name: 0, filename });
         }
         id
     }
@@ -187,22 +211,33 @@ mod tests {
         Frame { function: function.to_owned(), file: "f.rs".to_owned(), line }
     }
 
-    #[test]
-    fn equal_places_are_told_once() {
-        let mut profile = Profile::new(SystemTime::UNIX_EPOCH, Duration::from_secs(2), 100);
-        profile.add([frame("inner", 1), frame("outer", 2)].into_iter(), 3, "t");
-        profile.add([frame("inner", 5), frame("outer", 2)].into_iter(), 1, "t");
+    fn decoded(profile: Profile) -> pb::Profile {
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(&profile.finish().unwrap()[..]).read_to_end(&mut bytes).unwrap();
-        let read = pb::Profile::decode(&bytes[..]).unwrap();
+        pb::Profile::decode(&bytes[..]).unwrap()
+    }
+
+    #[test]
+    fn equal_places_are_told_once() {
+        let kinds = [("samples", "count"), ("cpu", "nanoseconds")];
+        let period = (("cpu", "nanoseconds"), 10_000_000);
+        let mut profile = Profile::new(SystemTime::UNIX_EPOCH, Duration::from_secs(2), &kinds, period);
+        profile.add([frame("inner", 1), frame("outer", 2)].into_iter(), vec![3, 30_000_000], Some("t"));
+        profile.add([frame("inner", 5), frame("outer", 2)].into_iter(), vec![1, 10_000_000], None);
+        profile.look_first_at("cpu");
+        let read = decoded(profile);
         let text = |index: i64| read.string_table[index as usize].as_str();
         assert_eq!(text(0), "");
-        let kinds: Vec<_> = read.sample_type.iter().map(|kind| (text(kind.kind), text(kind.unit))).collect();
-        assert_eq!(kinds, [("samples", "count"), ("cpu", "nanoseconds")]);
+        let told: Vec<_> = read.sample_type.iter().map(|kind| (text(kind.kind), text(kind.unit))).collect();
+        assert_eq!(told, kinds);
+        assert_eq!(text(read.default_sample_type), "cpu");
         assert_eq!(read.function.iter().map(|f| text(f.name)).collect::<Vec<_>>(), ["inner", "outer"]);
         assert_eq!(read.location.len(), 3);
         assert_eq!(read.sample[0].value, [3, 30_000_000]);
         assert_eq!(read.sample[0].location_id[1], read.sample[1].location_id[1]);
+        let threads: Vec<_> = read.sample[0].label.iter().map(|label| text(label.text)).collect();
+        assert_eq!(threads, ["t"]);
+        assert!(read.sample[1].label.is_empty());
         assert_eq!((read.period, read.duration_nanos), (10_000_000, 2_000_000_000));
     }
 }

@@ -6,6 +6,7 @@
 //! * `SKIFF_GATEWAY_SEED`: the seed of the run; without it the same one. A failure prints what was sent.
 //! * `SKIFF_TEST_SUBJECT`: examine another binary, or `etcd` itself.
 
+mod certificates;
 mod flags;
 mod generate;
 mod http;

@@ -1,9 +1,11 @@
 //! Both servers, asked the same.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use http_body_util::BodyExt;
 use serde_json::Value;
+use skiff_test_support::ports::free_port;
 use skiff_test_support::{Fault, Member, MemberOptions, Program, Scratch};
 
 use crate::http::{Asked, PATIENCE, ask, open};
@@ -20,9 +22,10 @@ pub(crate) struct Pair {
 /// Differences shown of a run; what comes later may only follow from the first.
 const SHOWN: usize = 10;
 
-async fn start(program: Program, dir: &std::path::Path, flags: &[String]) -> Result<Member, Fault> {
-    let options = MemberOptions::single(program, dir);
-    let mut member = Member::new(flags.iter().fold(options, |options, flag| options.flag(flag)));
+async fn start(program: Program, dir: &Path, port: u16, flags: &[String]) -> Result<Member, Fault> {
+    let mut options = MemberOptions { client_port: port, ..MemberOptions::single(program, dir) };
+    options.flags = flags.to_vec();
+    let mut member = Member::new(options);
     member.start()?;
     member.ready().await?;
     Ok(member)
@@ -36,13 +39,18 @@ impl Pair {
     }
 
     /// Starts etcd with the first flags and the server examined with the second.
-    pub(crate) async fn start_each([etcd, own]: [Vec<String>; 2]) -> Pair {
+    pub(crate) async fn start_each(flags: [Vec<String>; 2]) -> Pair {
+        Self::start_at([free_port(), free_port()], flags).await
+    }
+
+    /// The same, for flags that name the clients' ports.
+    pub(crate) async fn start_at(ports: [u16; 2], [etcd, own]: [Vec<String>; 2]) -> Pair {
         let scratch = Scratch::new("gateway");
         let subject = Program::subject(env!("CARGO_BIN_EXE_skiff"));
         let (oracle_dir, subject_dir) = (scratch.path().join("etcd"), scratch.path().join("subject"));
         let (oracle, subject) = tokio::try_join!(
-            start(Program::oracle(), &oracle_dir, &etcd),
-            start(subject, &subject_dir, &own),
+            start(Program::oracle(), &oracle_dir, ports[0], &etcd),
+            start(subject, &subject_dir, ports[1], &own),
         )
         .expect("both servers start");
         Pair { oracle, subject, differences: Mutex::default(), _scratch: scratch }

@@ -9,6 +9,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tonic::Status;
 
+use crate::layer::{TIMEOUT, read_timeout};
+
 /// Headers of HTTP itself; they go on under [`PREFIX`]. That one of them is
 /// there at all tells a gRPC service that the call came through a gateway.
 const PERMANENT: [&str; 24] = [
@@ -56,8 +58,6 @@ const RESERVED: [&str; 10] = [
     "upgrade",
     "user-agent",
 ];
-
-const TIMEOUT: &str = "grpc-timeout";
 
 /// The metadata of a call.
 ///
@@ -112,22 +112,9 @@ fn is_base64(value: &HeaderValue) -> bool {
 pub(super) fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Status> {
     let Some(value) = headers.get(TIMEOUT).filter(|value| !value.is_empty()) else { return Ok(None) };
     let text = String::from_utf8_lossy(value.as_bytes());
-    let timeout = parse_timeout(&text);
+    // As long a number as there may be: it is no gRPC client that says it.
+    let timeout = read_timeout(&text, |number| number.parse().ok());
     timeout.map(Some).ok_or_else(|| Status::invalid_argument(format!("invalid grpc-timeout: {text}")))
-}
-
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number.saturating_mul(3600)),
-        "M" => Duration::from_secs(number.saturating_mul(60)),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
 }
 
 /// The headers made of an answer's metadata.

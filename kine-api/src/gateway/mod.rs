@@ -27,7 +27,8 @@
 //! A stream whose requests turn out not to be JSON ends with an error; etcd
 //! stops reading, and a client waits for what never comes. The requests of a
 //! stream may go on while it is answered, over HTTP/1.1 too. HTTP trailers are
-//! not sent to those who ask for them.
+//! not sent to those who ask for them. That a certificate's name is ignored is
+//! told behind the rules for browsers: with their headers, and not to OPTIONS.
 
 mod call;
 mod go;

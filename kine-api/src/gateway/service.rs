@@ -12,10 +12,11 @@ use bytes::Bytes;
 use futures::stream;
 use http::header::LOCATION;
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::{Extensions, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
+use skiff_store::Store;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::Status;
@@ -23,12 +24,19 @@ use tonic::Status;
 use super::scan::{ScanError, Scanner};
 use super::table::{self, Route};
 use super::{call, metadata, read, reply, socket};
-use crate::ApiConfig;
+use crate::api::Api;
+use crate::auth::PeerIdentity;
+use crate::http::plain;
 
 const ROOT: &str = "/v3/";
 
 /// An older name of the root that etcd still answers to.
 const OLD_ROOT: &str = "/v3beta/";
+
+/// etcd's words for who means to be the user his certificate names, which no
+/// call of the gateway ever is.
+const NAME_IGNORED: &str =
+    "CommonName of client sending a request against gateway will be ignored and not used as expected\n";
 
 /// The JSON of a message may be that many times as long as the message: base64
 /// makes a third more of it, and the names of fields are never most of a large one.
@@ -39,6 +47,8 @@ pub(super) struct Gateway {
     grpc: Router,
     routes: HashMap<&'static str, Route>,
     max_message_bytes: usize,
+    /// Tells whether auth is on; where certificates name no users, nobody asks.
+    certified: Option<Arc<dyn Store>>,
     /// Bounds the open WebSockets.
     pub(super) sockets: Arc<Semaphore>,
 }
@@ -47,12 +57,14 @@ pub(super) struct Gateway {
 ///
 /// # Errors
 /// The descriptors that were built in cannot be read.
-pub(crate) fn routes(grpc: Router, config: &ApiConfig) -> Result<Router, prost_reflect::DescriptorError> {
+pub(crate) fn routes(grpc: Router, api: &Api) -> Result<Router, prost_reflect::DescriptorError> {
+    let config = &api.config;
     let pool = DescriptorPool::decode(crate::services::DESCRIPTORS)?;
     let gateway = Arc::new(Gateway {
         grpc,
         routes: table::routes(&pool),
         max_message_bytes: config.max_message_bytes(),
+        certified: config.client_cert_auth.then(|| api.store.clone()),
         sockets: Arc::new(Semaphore::new(config.max_websockets)),
     });
     let mut router = Router::new();
@@ -64,7 +76,11 @@ pub(crate) fn routes(grpc: Router, config: &ApiConfig) -> Result<Router, prost_r
 
 async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let path = match path_of(&parts.uri) {
+    let path = decoded_path(&parts.uri);
+    if path.starts_with(ROOT) && gateway.ignores_name(&parts.extensions) {
+        return plain(StatusCode::BAD_REQUEST, NAME_IGNORED.to_owned());
+    }
+    let path = match path_of(path, &parts.uri) {
         Ok(path) => path,
         Err(location) => return (StatusCode::MOVED_PERMANENTLY, [(LOCATION, location)]).into_response(),
     };
@@ -74,13 +90,17 @@ async fn handle(State(gateway): State<Arc<Gateway>>, request: Request) -> Respon
     gateway.answer(&path, &parts, body).await
 }
 
-/// The path below the root, decoded; or where its proper form is found.
-fn path_of(uri: &Uri) -> Result<String, HeaderValue> {
+/// The path, decoded and under the root's present name.
+fn decoded_path(uri: &Uri) -> String {
     let decoded = percent_decode_str(uri.path()).decode_utf8_lossy();
-    let path = match decoded.strip_prefix(OLD_ROOT) {
+    match decoded.strip_prefix(OLD_ROOT) {
         Some(rest) => format!("{ROOT}{rest}"),
         None => decoded.into_owned(),
-    };
+    }
+}
+
+/// The path below the root; or where its proper form is found.
+fn path_of(path: String, uri: &Uri) -> Result<String, HeaderValue> {
     let proper = proper(&path);
     if proper != path {
         let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
@@ -107,6 +127,15 @@ fn proper(path: &str) -> String {
 }
 
 impl Gateway {
+    /// Whether a client's certificate bears a name, on which it may rely in vain.
+    fn ignores_name(&self, extensions: &Extensions) -> bool {
+        let named = || {
+            let peer = extensions.get::<PeerIdentity>();
+            peer.and_then(|peer| peer.common_name.as_ref()).is_some_and(|name| !name.is_empty())
+        };
+        self.certified.as_ref().is_some_and(|store| store.vitals().auth_enabled && named())
+    }
+
     /// Largest JSON value taken, in bytes.
     pub(super) fn max_json_bytes(&self) -> usize {
         self.max_message_bytes.saturating_mul(JSON_LENGTH)

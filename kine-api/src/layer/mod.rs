@@ -16,3 +16,4 @@ mod patience;
 pub(crate) use cut::Cutter;
 pub(crate) use gate::Gate;
 pub(crate) use method::{is_grpc, unknown};
+pub(crate) use patience::{TIMEOUT, read_timeout};

@@ -8,6 +8,9 @@ use tonic::Status;
 
 use super::cut::Cut;
 
+/// The header that tells it.
+pub(crate) const TIMEOUT: &str = "grpc-timeout";
+
 /// Most digits of a time-out in gRPC's notation.
 const MAX_DIGITS: usize = 8;
 
@@ -27,15 +30,19 @@ pub(super) fn end(cut: Cut, headers: &HeaderMap) -> Cut {
 
 /// The time a client gives a call. One that cannot be read sets no limit.
 fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > MAX_DIGITS || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let count = digits.parse().ok()?;
+    read_timeout(headers.get(TIMEOUT)?.to_str().ok()?, |digits| {
+        let short = digits.len() <= MAX_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits.parse().ok().filter(|_| short)
+    })
+}
+
+/// Reads a time in gRPC's notation: a number, which `number` reads, and a unit.
+pub(crate) fn read_timeout(text: &str, number: impl FnOnce(&str) -> Option<u64>) -> Option<Duration> {
+    let (count, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let count = number(count)?;
     Some(match unit {
-        "H" => Duration::from_secs(3600 * count),
-        "M" => Duration::from_secs(60 * count),
+        "H" => Duration::from_secs(count.saturating_mul(3600)),
+        "M" => Duration::from_secs(count.saturating_mul(60)),
         "S" => Duration::from_secs(count),
         "m" => Duration::from_millis(count),
         "u" => Duration::from_micros(count),

@@ -44,7 +44,7 @@ pub(crate) async fn change(core: &Arc<Core>, change: MemberChange) -> Result<Mem
         Some(Change::Add(request)) => add(core, request.peer_ur_ls, request.is_learner).await?,
         Some(Change::Remove(request)) => (None, remove(core, request.id).await?),
         Some(Change::Update(request)) => (None, update(core, request.id, request.peer_ur_ls).await?),
-        Some(Change::Promote(request)) => (None, promote(core, request.id).await?),
+        Some(Change::Promote(request)) => (None, counted(promote(core, request.id).await)?),
         None => return Err(Error::Other("a membership change without a change".into())),
     };
     let members = core.members();
@@ -129,15 +129,35 @@ async fn promote(core: &Arc<Core>, id: u64) -> Result<u64> {
         ready_to_promote(&members, id)?;
     }
     if !in_sync(core, id) {
-        METRICS.learner_promote_failures.inc();
         return Err(ApiError::LearnerNotReady.into());
     }
-    let index = append(core, |voters, _| {
+    append(core, |voters, _| {
         voters.insert(id);
     })
-    .await?;
-    METRICS.learner_promote_successes.inc();
-    Ok(index)
+    .await
+}
+
+/// Counts a promotion, or why there was none, in etcd's words: those of its
+/// membership, for what its membership refuses.
+fn counted(promoted: Result<u64>) -> Result<u64> {
+    let reason = match &promoted {
+        Ok(_) => {
+            METRICS.learner_promote_successes.inc();
+            return promoted;
+        }
+        // The leader has changed: that of now is asked again, and counts.
+        Err(Error::Node(NodeError::NotLeader)) => return promoted,
+        Err(Error::Api(ApiError::MemberNotFound)) => "membership: ID not found".to_owned(),
+        Err(Error::Api(ApiError::MemberNotLearner)) => {
+            "membership: can only promote a learner member".to_owned()
+        }
+        Err(Error::Api(error)) => error.to_string(),
+        Err(Error::Node(error)) => error.to_string(),
+        // Each would be a series of its own.
+        Err(_) => "internal error".to_owned(),
+    };
+    METRICS.learner_promote_failures.with_label_values(&[reason]).inc();
+    promoted
 }
 
 /// Gives a vote to members added as voters, once they have caught up.

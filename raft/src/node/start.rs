@@ -27,7 +27,7 @@ use crate::log_store::LogStore;
 use crate::metrics::METRICS;
 use crate::peer::PeerClient;
 use crate::snapshot::SnapshotDir;
-use crate::state::{Applier, EngineFactory, Shared, StateDir, StateMachine};
+use crate::state::{Applier, EngineFactory, Replacing, Shared, StateDir, StateMachine};
 use crate::tokens::Tokens;
 use crate::types::{MemberNode, TypeConfig, log_id};
 use crate::wal::{Health, Wal, WalOptions};
@@ -126,16 +126,19 @@ impl Node {
         let dir = Arc::new(dir);
         let hashes = Arc::new(corruption::HashBook::default());
         let weak: Arc<dyn Engine> = engine;
-        let machine = StateMachine::new(shared.clone(), applier, dir.clone(), Arc::downgrade(&weak), {
-            let (lessor, tokens, mvcc) = (lessor.clone(), tokens.clone(), mvcc.clone());
-            let hashes = hashes.clone();
-            Arc::new(move || {
-                lessor.reset(mvcc.leases());
-                tokens.clear();
-                hashes.clear();
-            })
-        });
-        drop(weak);
+        let replacing = {
+            let (lessor, mvcc, hashes) = (lessor.clone(), mvcc.clone(), hashes.clone());
+            let tokens = tokens.clone();
+            Replacing {
+                before: Arc::new(move || tokens.clear()),
+                after: Arc::new(move || {
+                    lessor.reset(mvcc.leases());
+                    hashes.clear();
+                }),
+            }
+        };
+        let weak = Arc::downgrade(&weak);
+        let machine = StateMachine::new(shared.clone(), applier, dir.clone(), weak, replacing);
         let health = wal.health();
         let raft = openraft::Raft::new(member_id, raft_config, network, log, machine.clone())
             .await

@@ -108,8 +108,11 @@ impl Store for Node {
             let waited = tokio::time::timeout(core.config.request_timeout(), wait).await;
             waited.map_err(|_| ApiError::InvalidAuthToken)?.ok_or(NodeError::Stopped)?;
         }
+        // In this order: where the users change in between, the revision is an old one, and
+        // does not count. The other way round a token of before could count after it.
+        let auth_revision = core.shared.mvcc.vitals().1;
         let user = core.tokens.use_token(token).ok_or(ApiError::InvalidAuthToken)?;
-        Ok(Caller { user, auth_revision: core.shared.mvcc.vitals().1 })
+        Ok(Caller { user, auth_revision })
     }
 
     fn watch(&self, spec: WatchSpec) -> Watcher {

@@ -13,6 +13,7 @@ use skiff_store::pb::skiff::v1::command::Op;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
+use super::tally::tally;
 use crate::codec;
 use crate::metrics::METRICS;
 use crate::types::{LogId, Outcome, Payload, StoredMembership, TypeConfig};
@@ -120,11 +121,11 @@ impl State {
         let before = self.membership.clone();
         let (entries, bytes, compacts) = self.decode(&items)?;
         let mut outcomes = self.write(&entries)?;
+        let took = started.elapsed();
+        METRICS.applied(&tally(&entries, &outcomes), last.index, took, took > self.slow);
         if outcomes.len() < items.len() {
             outcomes.insert(0, EntryOutcome::default());
         }
-        let took = started.elapsed();
-        METRICS.applied(entries.len(), last.index, took, took > self.slow);
         METRICS.keys.set(self.shared.mvcc.key_count() as i64);
         if took > self.slow {
             let expected_duration = self.slow;

@@ -20,6 +20,15 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Entries, and bytes of commands, applied as one batch.
 const BATCH: (usize, usize) = (1024, 4 << 20);
 
+/// What else is to be done where a snapshot replaces the state.
+#[derive(Clone)]
+pub struct Replacing {
+    /// Forgets what must not outlive the old state: called when nobody sees the new one yet.
+    pub before: Arc<dyn Fn() + Send + Sync>,
+    /// Takes over what the new state holds.
+    pub after: Arc<dyn Fn() + Send + Sync>,
+}
+
 /// The state machine as openraft drives it. Clones share one state.
 #[derive(Clone)]
 pub struct StateMachine {
@@ -28,23 +37,23 @@ pub struct StateMachine {
     dir: Arc<StateDir>,
     /// The engine in use; replaced with the state.
     engine: Arc<Mutex<Weak<dyn Engine>>>,
-    /// Called after the state was replaced.
-    replaced: Arc<dyn Fn() + Send + Sync>,
+    /// Called before and after a snapshot replaces the state.
+    replacing: Replacing,
     /// Set once the log runs: from then on a snapshot is asked for to be sent.
     running: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl StateMachine {
-    /// Joins the parts. `replaced` is called whenever a snapshot replaced the state.
+    /// Joins the parts. `replacing` is called whenever a snapshot replaces the state.
     pub fn new(
         shared: Arc<Shared>,
         applier: Arc<Applier>,
         dir: Arc<StateDir>,
         engine: Weak<dyn Engine>,
-        replaced: Arc<dyn Fn() + Send + Sync>,
+        replacing: Replacing,
     ) -> Self {
         let engine = Arc::new(Mutex::new(engine));
-        Self { shared, applier, dir, engine, replaced, running: Default::default() }
+        Self { shared, applier, dir, engine, replacing, running: Default::default() }
     }
 
     /// Tells that the log has recovered.
@@ -58,6 +67,7 @@ impl StateMachine {
 
     async fn install(&self, meta: SnapshotMeta, snapshot: SnapshotDir) -> Result<()> {
         let (dir, engine) = (self.dir.clone(), self.engine.clone());
+        let before = self.replacing.before.clone();
         self.applier
             .run(move |state| {
                 let previous = engine.lock().clone();
@@ -66,6 +76,7 @@ impl StateMachine {
                 // find the disk as full at its next start.
                 let new = state
                     .patiently("take over a received snapshot", || dir.adopt(&snapshot, previous.clone()))?;
+                before();
                 state.patiently("read a received snapshot", || shared.mvcc.install(new.clone()))?;
                 *engine.lock() = Arc::downgrade(&new);
                 let (applied, membership) = codec::decode_position(shared.mvcc.position())?;
@@ -79,7 +90,7 @@ impl StateMachine {
                 Ok(())
             })
             .await?;
-        (self.replaced)();
+        (self.replacing.after)();
         self.dir.sweep();
         Ok(())
     }

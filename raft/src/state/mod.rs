@@ -9,9 +9,10 @@ mod applier;
 mod dir;
 mod machine;
 mod shared;
+mod tally;
 
 pub use applier::{Applier, Observer};
 pub(crate) use dir::write_durably;
 pub use dir::{EngineFactory, StateDir};
-pub use machine::{SnapshotBuilder, StateMachine};
+pub use machine::{Replacing, SnapshotBuilder, StateMachine};
 pub use shared::Shared;

@@ -11,3 +11,4 @@ mod full_disk;
 mod leases;
 mod members;
 mod single;
+mod snapshots;

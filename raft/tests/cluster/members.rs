@@ -1,6 +1,7 @@
 //! Members that come and go.
 
 use skiff_raft::node::End;
+use skiff_store::pb::etcdserverpb::DowngradeRequest;
 use skiff_store::{ApiError, Cluster as _, Error, NodeError, Store};
 
 use crate::harness::{Cluster, get, put, until};
@@ -15,6 +16,37 @@ async fn members_know_each_other() {
     assert!(members.is_sorted_by_key(|member| member.id));
     assert!(members.iter().all(|m| !m.is_learner && m.client_ur_ls.len() == 1 && m.peer_ur_ls.len() == 1));
     until("a cluster version", || node.status().cluster_version == "3.6.0").await;
+    cluster.end().await;
+}
+
+/// Members are replaced by newer ones one by one: the cluster is as old as its oldest member, and what
+/// was written before is read on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_clusters_version_rises_with_the_last_member() {
+    let mut cluster = Cluster::start_tuned(3, |config| config.version = "3.6.6".into()).await;
+    let are =
+        |cluster: &Cluster, version| cluster.running().all(|node| node.status().cluster_version == version);
+    until("a cluster version", || are(&cluster, "3.6.0")).await;
+    put(cluster.node(0), "k", "v").await.unwrap();
+    for index in 0..3 {
+        assert!(are(&cluster, "3.6.0"));
+        cluster.stop(index).await;
+        cluster.members[index].config.version = "3.7.0".into();
+        cluster.boot(index).await;
+        cluster.leader().await;
+        assert_eq!(get(cluster.node(index), "k", false).await.unwrap().as_deref(), Some("v"));
+    }
+    until("the newer version", || are(&cluster, "3.7.0")).await;
+    assert!(cluster.running().all(|node| node.status().storage_version == "3.7.0"));
+    let ask = async |version: &str| {
+        let validate = DowngradeRequest { version: version.to_owned(), ..Default::default() };
+        cluster.node(0).downgrade(validate).await
+    };
+    assert_eq!(ask("3.6.0").await.unwrap(), "3.7.0");
+    for wrong in ["3.5.0", "3.7.0", "3.8.0"] {
+        let refused = ask(wrong).await;
+        assert!(matches!(refused, Err(Error::Api(ApiError::InvalidDowngradeTargetVersion))), "{refused:?}");
+    }
     cluster.end().await;
 }
 

@@ -4,14 +4,17 @@
 //! * [`network`]: relays between peers that can be cut, per direction, and healed.
 //! * [`rpc`]: raw gRPC calls with etcd's messages, so that no client library hides anything.
 //! * [`locks`]: calls of the lock and election services.
+//! * [`certificates`]: an authority and certificates for tests with TLS.
 //! * [`tools`]: the real etcd and etcdctl the tests compare with.
 //! * [`load`] and [`history`]: clients that record what they were told, and the checks of it.
 //! * [`rng`]: the seeded generator behind every random choice.
 //!
 //! The crate links nothing of the product: what it knows of it is a path to the binary.
 
+pub mod certificates;
 pub mod cluster;
 pub mod history;
+mod http;
 pub mod load;
 pub mod locks;
 pub mod member;

@@ -151,7 +151,17 @@ impl Member {
     /// # Errors
     /// When it does not start.
     pub async fn single(program: Program, dir: &Path) -> Result<Self, Fault> {
-        let mut member = Member::new(MemberOptions::single(program, dir));
+        Member::flagged(program, dir, &[]).await
+    }
+
+    /// The same with more flags, each written `--flag=value`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn flagged(program: Program, dir: &Path, flags: &[&str]) -> Result<Self, Fault> {
+        let mut options = MemberOptions::single(program, dir);
+        options.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut member = Member::new(options);
         member.start()?;
         member.ready().await?;
         Ok(member)
