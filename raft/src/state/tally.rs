@@ -34,6 +34,7 @@ fn name(op: Option<&Op>) -> &'static str {
         Some(Op::MemberPublish(_)) => "ClusterMemberAttrSet",
         Some(Op::ClusterVersion(_)) => "ClusterVersionSet",
         Some(Op::Downgrade(_)) => "DowngradeInfoSet",
+        Some(Op::Adopt(_)) => "Adopt",
         Some(Op::Authenticate(_)) => "Authenticate",
         Some(Op::Auth(change)) => change.change.as_ref().map_or("unknown", auth_name),
         None => "unknown",
