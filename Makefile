@@ -13,7 +13,7 @@ CARGO_FLAGS ?= --locked
 ARGS ?=
 export SKIFF_DATA_DIR ?=
 
-.PHONY: help run build test verify fix rocksdb deps deps-test env
+.PHONY: help run build test verify fix rocksdb mysql deps deps-test env
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -24,7 +24,7 @@ run: build ## Builds the release and starts a single member.
 build: rocksdb ## Builds the release: <build folder>/target/release/skiff.
 	cargo build $(CARGO_FLAGS) --release
 
-test: deps-test rocksdb ## Runs every test.
+test: deps-test rocksdb mysql ## Runs every test.
 	cargo test $(CARGO_FLAGS) --workspace
 
 verify: rocksdb ## Checks format, lints and docs; changes nothing.
@@ -41,6 +41,9 @@ rocksdb: deps ## Compiles RocksDB, once for every profile and checkout.
 
 deps: ## Installs what the build needs, or says what to install.
 	@scripts/deps.sh build
+
+mysql: ## Unpacks a MySQL server for the tests, where one can be had.
+	-@scripts/mysql.sh
 
 deps-test: ## Installs what the tests need, or says what to install.
 	@scripts/deps.sh test

@@ -60,8 +60,15 @@ pub(super) async fn connect(
 
 /// Makes the file, readable by its owner alone, and its folder.
 fn create(path: &Path) -> Result<(), DbError> {
+    // What is wrong with a path does not pass by waiting.
     let failed = |error: std::io::Error| {
-        DbError::new(DbErrorKind::Unreachable, format!("making the SQLite file {}: {error}", path.display()))
+        let kind = match error.kind() {
+            std::io::ErrorKind::PermissionDenied => DbErrorKind::Denied,
+            std::io::ErrorKind::StorageFull => DbErrorKind::DiskFull,
+            std::io::ErrorKind::ReadOnlyFilesystem => DbErrorKind::ReadOnly,
+            _ => DbErrorKind::Other,
+        };
+        DbError::new(kind, format!("making the SQLite file {}: {error}", path.display()))
     };
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
