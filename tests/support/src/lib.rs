@@ -3,6 +3,7 @@
 //! * [`member`] and [`cluster`]: real server processes on free ports with temporary data folders.
 //! * [`network`]: relays between peers that can be cut, per direction, and healed.
 //! * [`rpc`]: raw gRPC calls with etcd's messages, so that no client library hides anything.
+//! * [`http`] and [`gateway`]: plain HTTP, and the same calls through the JSON gateway.
 //! * [`locks`]: calls of the lock and election services.
 //! * [`tools`]: the real etcd and etcdctl the tests compare with.
 //! * [`load`] and [`history`]: clients that record what they were told, and the checks of it.
@@ -11,7 +12,9 @@
 //! The crate links nothing of the product: what it knows of it is a path to the binary.
 
 pub mod cluster;
+pub mod gateway;
 pub mod history;
+pub mod http;
 pub mod load;
 pub mod locks;
 pub mod member;
