@@ -151,7 +151,7 @@ const FLAGS: &[Flag] = &[
     on(Logging, "enable-pprof", Bool, "false", "Serve profiles of the process at /debug/pprof/ of the client port."),
     on(Logging, "enable-distributed-tracing", Bool, "false", "Send spans of requests to an OpenTelemetry collector.")
         .or(&["experimental-enable-distributed-tracing"]),
-    on(Logging, "distributed-tracing-address", Text, "localhost:4317", "host:port of the collector (OTLP over gRPC, not encrypted).")
+    on(Logging, "distributed-tracing-address", Text, "localhost:4317", "Where the collector is: host:port (OTLP over gRPC, not encrypted).")
         .or(&["experimental-distributed-tracing-address"]),
     on(Logging, "distributed-tracing-service-name", Text, "etcd", "Name of the service in traces; the same on all members.")
         .or(&["experimental-distributed-tracing-service-name"]),

@@ -6,76 +6,41 @@ use prost::Message;
 use prost_types::field_descriptor_proto::Type;
 use prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorSet};
 use serde_json::Value;
-
-/// The gateway's paths and the methods behind them.
-pub(crate) const PATHS: &[(&str, &str)] = &[
-    ("kv/range", "etcdserverpb.KV.Range"),
-    ("kv/put", "etcdserverpb.KV.Put"),
-    ("kv/deleterange", "etcdserverpb.KV.DeleteRange"),
-    ("kv/txn", "etcdserverpb.KV.Txn"),
-    ("kv/compaction", "etcdserverpb.KV.Compact"),
-    ("watch", "etcdserverpb.Watch.Watch"),
-    ("lease/grant", "etcdserverpb.Lease.LeaseGrant"),
-    ("lease/revoke", "etcdserverpb.Lease.LeaseRevoke"),
-    ("lease/keepalive", "etcdserverpb.Lease.LeaseKeepAlive"),
-    ("lease/timetolive", "etcdserverpb.Lease.LeaseTimeToLive"),
-    ("lease/leases", "etcdserverpb.Lease.LeaseLeases"),
-    ("kv/lease/revoke", "etcdserverpb.Lease.LeaseRevoke"),
-    ("kv/lease/timetolive", "etcdserverpb.Lease.LeaseTimeToLive"),
-    ("kv/lease/leases", "etcdserverpb.Lease.LeaseLeases"),
-    ("cluster/member/add", "etcdserverpb.Cluster.MemberAdd"),
-    ("cluster/member/remove", "etcdserverpb.Cluster.MemberRemove"),
-    ("cluster/member/update", "etcdserverpb.Cluster.MemberUpdate"),
-    ("cluster/member/list", "etcdserverpb.Cluster.MemberList"),
-    ("cluster/member/promote", "etcdserverpb.Cluster.MemberPromote"),
-    ("maintenance/alarm", "etcdserverpb.Maintenance.Alarm"),
-    ("maintenance/status", "etcdserverpb.Maintenance.Status"),
-    ("maintenance/defragment", "etcdserverpb.Maintenance.Defragment"),
-    ("maintenance/hash", "etcdserverpb.Maintenance.Hash"),
-    ("maintenance/hashkv", "etcdserverpb.Maintenance.HashKV"),
-    ("maintenance/snapshot", "etcdserverpb.Maintenance.Snapshot"),
-    ("maintenance/transfer-leadership", "etcdserverpb.Maintenance.MoveLeader"),
-    ("maintenance/downgrade", "etcdserverpb.Maintenance.Downgrade"),
-    ("auth/enable", "etcdserverpb.Auth.AuthEnable"),
-    ("auth/disable", "etcdserverpb.Auth.AuthDisable"),
-    ("auth/status", "etcdserverpb.Auth.AuthStatus"),
-    ("auth/authenticate", "etcdserverpb.Auth.Authenticate"),
-    ("auth/user/add", "etcdserverpb.Auth.UserAdd"),
-    ("auth/user/get", "etcdserverpb.Auth.UserGet"),
-    ("auth/user/list", "etcdserverpb.Auth.UserList"),
-    ("auth/user/delete", "etcdserverpb.Auth.UserDelete"),
-    ("auth/user/changepw", "etcdserverpb.Auth.UserChangePassword"),
-    ("auth/user/grant", "etcdserverpb.Auth.UserGrantRole"),
-    ("auth/user/revoke", "etcdserverpb.Auth.UserRevokeRole"),
-    ("auth/role/add", "etcdserverpb.Auth.RoleAdd"),
-    ("auth/role/get", "etcdserverpb.Auth.RoleGet"),
-    ("auth/role/list", "etcdserverpb.Auth.RoleList"),
-    ("auth/role/delete", "etcdserverpb.Auth.RoleDelete"),
-    ("auth/role/grant", "etcdserverpb.Auth.RoleGrantPermission"),
-    ("auth/role/revoke", "etcdserverpb.Auth.RoleRevokePermission"),
-    ("lock/lock", "v3lockpb.Lock.Lock"),
-    ("lock/unlock", "v3lockpb.Lock.Unlock"),
-    ("election/campaign", "v3electionpb.Election.Campaign"),
-    ("election/proclaim", "v3electionpb.Election.Proclaim"),
-    ("election/leader", "v3electionpb.Election.Leader"),
-    ("election/observe", "v3electionpb.Election.Observe"),
-    ("election/resign", "v3electionpb.Election.Resign"),
-];
+use skiff_test_support::gateway::PATHS;
 
 /// Etcd's messages, and what has been seen of them.
 pub(crate) struct Coverage {
     messages: BTreeMap<String, DescriptorProto>,
     /// Method to request and response type.
     methods: BTreeMap<String, (String, String)>,
-    used: BTreeSet<(String, String)>,
+    /// Fields of requests that were sent.
+    sent: BTreeSet<(String, String)>,
+    /// Fields that etcd answered with, and that were answered here.
+    told: [BTreeSet<(String, String)>; 2],
+}
+
+/// Why a field is not seen with a value, or only here.
+const FIELDS: &str = include_str!("fields.txt");
+
+/// How a field stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Stand {
+    /// Sent, or answered by both.
+    Works,
+    /// Something else, and why.
+    Otherwise(String),
 }
 
 impl Coverage {
     /// Of the services the harness knows.
     pub(crate) fn new() -> Self {
         let set = FileDescriptorSet::decode(skiff_test_support::DESCRIPTORS).expect("own descriptors decode");
-        let mut coverage =
-            Coverage { messages: BTreeMap::new(), methods: BTreeMap::new(), used: BTreeSet::new() };
+        let mut coverage = Coverage {
+            messages: BTreeMap::new(),
+            methods: BTreeMap::new(),
+            sent: BTreeSet::new(),
+            told: Default::default(),
+        };
         for file in &set.file {
             for message in &file.message_type {
                 coverage.add(&format!(".{}", file.package()), message);
@@ -104,29 +69,33 @@ impl Coverage {
         self.methods.keys()
     }
 
-    /// Notes the fields of a request and of its answers.
-    pub(crate) fn note(&mut self, path: &str, requests: &[Value], answers: &[Value]) {
+    /// Notes the fields of a request and of the answers to it: etcd's, and those here.
+    pub(crate) fn note(&mut self, path: &str, requests: &[Value], answers: [&[Value]; 2]) {
         let Some((_, method)) = PATHS.iter().find(|(known, _)| *known == path) else { return };
         let Some((request, response)) = self.methods.get(*method).cloned() else { return };
-        for value in requests {
-            self.walk(&request, value);
-        }
-        for value in answers {
-            // A result of a stream stands in an envelope.
-            self.walk(&response, value.get("result").unwrap_or(value));
+        let mut sent = std::mem::take(&mut self.sent);
+        requests.iter().for_each(|value| self.walk(&mut sent, &request, value));
+        self.sent = sent;
+        for (side, answers) in answers.into_iter().enumerate() {
+            let mut told = std::mem::take(&mut self.told[side]);
+            for value in answers {
+                // A result of a stream stands in an envelope.
+                self.walk(&mut told, &response, value.get("result").unwrap_or(value));
+            }
+            self.told[side] = told;
         }
     }
 
-    fn walk(&mut self, message: &str, value: &Value) {
+    fn walk(&self, used: &mut BTreeSet<(String, String)>, message: &str, value: &Value) {
         let Some(fields) = value.as_object() else { return };
         for (name, value) in fields {
             let Some(field) = self.field(message, name) else { continue };
-            self.used.insert((message.to_owned(), field.name().to_owned()));
+            used.insert((message.to_owned(), field.name().to_owned()));
             if field.r#type() == Type::Message {
                 let inner = field.type_name().to_owned();
                 match value {
-                    Value::Array(values) => values.iter().for_each(|value| self.walk(&inner, value)),
-                    value => self.walk(&inner, value),
+                    Value::Array(values) => values.iter().for_each(|value| self.walk(used, &inner, value)),
+                    value => self.walk(used, &inner, value),
                 }
             }
         }
@@ -137,15 +106,43 @@ impl Coverage {
         fields.iter().find(|field| field.name() == name || field.json_name() == name).cloned()
     }
 
-    /// The messages that methods take or give, each with its fields and
-    /// whether a script used or saw them.
-    pub(crate) fn fields(&self) -> BTreeMap<String, Vec<(String, bool)>> {
+    /// The messages that methods take or give, each with its fields and how they stand.
+    ///
+    /// # Errors
+    /// Fields that no script sends or sees, and reasons that no longer hold.
+    pub(crate) fn fields(&self) -> Result<BTreeMap<String, Vec<(String, Stand)>>, Vec<String>> {
+        let reasons: BTreeMap<&str, &str> = FIELDS
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once(" | "))
+            .collect();
         let mut reached = BTreeMap::new();
         for (request, response) in self.methods.values() {
             self.reach(request, &mut reached);
             self.reach(response, &mut reached);
         }
-        reached
+        let mut faults = Vec::new();
+        let mut table: BTreeMap<String, Vec<(String, Stand)>> = BTreeMap::new();
+        for (message, fields) in reached {
+            for (name, works) in fields {
+                let full = format!("{message}.{name}");
+                let stand = match (works, reasons.get(full.as_str())) {
+                    (true, Some(_)) => {
+                        faults.push(format!("{full} has a reason, but is seen"));
+                        Stand::Works
+                    }
+                    (true, None) => Stand::Works,
+                    (false, Some(why)) => Stand::Otherwise((*why).to_owned()),
+                    (false, None) => {
+                        faults.push(format!("{full} is not sent, or not answered by both"));
+                        continue;
+                    }
+                };
+                table.entry(message.clone()).or_default().push((name, stand));
+            }
+            table.entry(message).or_default();
+        }
+        if faults.is_empty() { Ok(table) } else { Err(faults) }
     }
 
     fn reach(&self, message: &str, reached: &mut BTreeMap<String, Vec<(String, bool)>>) {
@@ -153,8 +150,11 @@ impl Coverage {
         let Some(descriptor) = self.messages.get(message).filter(|_| !reached.contains_key(&short)) else {
             return;
         };
-        let used = |name: &str| self.used.contains(&(message.to_owned(), name.to_owned()));
-        let fields = descriptor.field.iter().map(|f| (f.name().to_owned(), used(f.name()))).collect();
+        let works = |name: &str| {
+            let field = (message.to_owned(), name.to_owned());
+            self.sent.contains(&field) || self.told.iter().all(|told| told.contains(&field))
+        };
+        let fields = descriptor.field.iter().map(|f| (f.name().to_owned(), works(f.name()))).collect();
         reached.insert(short, fields);
         for field in descriptor.field.iter().filter(|field| field.r#type() == Type::Message) {
             self.reach(field.type_name(), reached);

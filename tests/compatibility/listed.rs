@@ -1,41 +1,65 @@
 //! Flags and metrics: what is listed of a running server and of its help.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use skiff_test_support::Fault;
+use skiff_test_support::http::{self, Asked};
 
 use crate::page::Line;
 use crate::side::Side;
-use crate::web;
 
 /// Names of etcd's flags, of 3.5 and 3.6.
 const FLAGS: &str = include_str!("flags.txt");
 /// Prefixes of metrics that are meant to be missing or other, and how they stand.
 const METRICS: &str = include_str!("metrics.txt");
 
-/// How each of etcd's flags stands, from the help of `binary`.
+/// How each of etcd's flags stands: whether the etcd at hand knows it, and what the help of `binary`, which is
+/// made from the table that it accepts flags by, says of it.
 ///
 /// # Errors
-/// Flags that the help does not have.
-pub(crate) fn flags(binary: &str) -> Result<Vec<Line>, Vec<String>> {
-    let output = Command::new(binary).args(["etcd", "--help"]).output().expect("the binary runs");
-    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+/// Flags that are not accepted here.
+pub(crate) fn flags(etcd: &Path, binary: &str) -> Result<Vec<Line>, Vec<String>> {
+    let known = help(Command::new(etcd).arg("--help"));
+    let known: Vec<&str> = known.lines().filter_map(flag_of).collect();
+    assert!(known.len() > 50, "etcd's help is not understood: {known:?}");
+    let accepted = help(Command::new(binary).args(["etcd", "--help"]));
     let mut stands: BTreeMap<&str, String> = BTreeMap::new();
-    let mut lines = help.lines().peekable();
+    let mut lines = accepted.lines().peekable();
     while let Some(line) = lines.next() {
-        let Some(name) = line.strip_prefix("  --").and_then(|rest| rest.split(' ').next()) else { continue };
-        stands.insert(name, judge(lines.peek().copied().unwrap_or_default()));
+        let Some(name) = flag_of(line) else { continue };
+        let sentence = lines.peek().copied().unwrap_or_default();
+        stands.insert(name, judge(sentence));
+        if let Some((_, other)) = sentence.split_once("(also --") {
+            let other = other.split(')').next().unwrap_or_default();
+            stands.insert(other, format!("works (as `--{name}`)"));
+        }
     }
     let mut missing = Vec::new();
     let mut table = Vec::new();
-    for name in FLAGS.split_whitespace() {
+    let listed: Vec<&str> = FLAGS.split_whitespace().collect();
+    let others = known.iter().copied().filter(|name| !listed.contains(name));
+    let others: BTreeSet<&str> = others.collect();
+    for name in listed.iter().copied().chain(others) {
+        let etcd = if known.contains(&name) { "known" } else { "not known" };
         match stands.get(name) {
-            Some(stands) => table.push((format!("`--{name}`"), stands.clone())),
+            Some(stands) => table.push((format!("`--{name}` | {etcd}"), stands.clone())),
             None => missing.push(name.to_owned()),
         }
     }
     if missing.is_empty() { Ok(table) } else { Err(missing) }
+}
+
+fn help(command: &mut Command) -> String {
+    let output = command.output().expect("the binary runs");
+    // Go's flag package tells on standard error.
+    [output.stdout, output.stderr].iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+}
+
+/// The flag that a line of a help is about.
+fn flag_of(line: &str) -> Option<&str> {
+    line.strip_prefix("  --")?.split([' ', '=']).next()
 }
 
 /// Reads a flag's sentence of the help.
@@ -56,10 +80,12 @@ fn judge(sentence: &str) -> String {
 
 /// Families of metrics with the names of their labels.
 async fn families(side: &Side) -> Result<BTreeMap<String, BTreeSet<String>>, Fault> {
-    let answer = web::send(&side.member.address(), "GET", "/metrics", None, String::new(), None).await?;
+    let asked = Asked { path: "/metrics".to_owned(), ..Asked::post("", "") }.method("GET");
+    let answer = http::ask(&side.member.address(), &asked).await?;
+    let text = String::from_utf8_lossy(&answer.body);
     let mut families: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut family = String::new();
-    for line in answer.body.lines() {
+    for line in text.lines() {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             family = rest.split(' ').next().unwrap_or_default().to_owned();
             families.entry(family.clone()).or_default();

@@ -6,11 +6,11 @@ mod listed;
 mod page;
 mod script;
 mod side;
-mod web;
 
 use coverage::Coverage;
 use script::{Action, Expectation, Item};
 use side::Side;
+use skiff_test_support::gateway::PATHS;
 use skiff_test_support::{Program, Scratch};
 
 /// Run in this order on one pair of servers: later ones build on revisions of
@@ -22,6 +22,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("lock_election", include_str!("scripts/lock_election.txt")),
     ("http", include_str!("scripts/http.txt")),
     ("auth", include_str!("scripts/auth.txt")),
+    ("two_members", include_str!("scripts/two_members.txt")),
 ];
 
 /// Methods the gateway does not reach, and where they are tested.
@@ -49,14 +50,18 @@ async fn the_surface_stands_as_the_page_says() {
     }
     report(&faults);
     for method in coverage.methods() {
-        let scripted = coverage::PATHS.iter().any(|(_, known)| known == method);
+        let scripted = PATHS.iter().any(|(_, known)| known == method);
         if !scripted && !BESIDE_THE_GATEWAY.iter().any(|(known, _)| known == method) {
             faults.push(format!("no script calls {method}"));
         }
     }
-    let flags = listed::flags(binary).unwrap_or_else(|missing| {
+    let flags = listed::flags(&skiff_test_support::tools::oracle().etcd, binary).unwrap_or_else(|missing| {
         faults.push(format!("flags without a place: {missing:?}"));
         Vec::new()
+    });
+    let fields = coverage.fields().unwrap_or_else(|missing| {
+        faults.push(format!("fields without a place:\n{}", missing.join("\n")));
+        page::Fields::new()
     });
     let metrics = listed::metrics(&oracle, &subject).await.expect("both tell their metrics");
     let metrics = metrics.unwrap_or_else(|missing| {
@@ -64,7 +69,7 @@ async fn the_surface_stands_as_the_page_says() {
         Vec::new()
     });
     report(&faults);
-    check_page(&page::page(&items, &coverage, &flags, &metrics));
+    check_page(&page::page(&items, &fields, &flags, &metrics));
 }
 
 fn report(faults: &[String]) {
@@ -78,20 +83,21 @@ async fn run(
     subject: &mut Side,
     coverage: &mut Coverage,
 ) -> Result<(), String> {
-    let mut differences = Vec::new();
+    let mut differences: Vec<String> = Vec::new();
     for step in &item.steps {
         let (expected, found) = tokio::join!(oracle.run(step), subject.run(step));
         let expected = expected.map_err(|fault| format!("{}\n  etcd: {fault}", step.text))?;
         let found = found.map_err(|fault| format!("{}\n  here: {fault}", step.text))?;
         if let Action::Post { path, bodies, .. } = &step.action {
-            coverage.note(path, bodies, &found.answers);
+            coverage.note(path, bodies, [&expected.answers, &found.answers]);
         } else if let Action::Login(..) = &step.action {
-            coverage.note("auth/authenticate", &[], &found.answers);
+            coverage.note("auth/authenticate", &[], [&expected.answers, &found.answers]);
         }
         let (expected, mut found) = (expected.comparable(), found.comparable());
         side::forgive_headers(&expected, &mut found);
         if expected != found {
-            differences.push(format!("{}\n  etcd: {expected:?}\n  here: {found:?}", step.text));
+            let difference = format!("{}\n  etcd: {expected:?}\n  here: {found:?}", step.text);
+            differences.push(difference.chars().take(4000).collect());
         }
     }
     match &item.expectation {

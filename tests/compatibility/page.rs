@@ -1,8 +1,9 @@
 //! The page: `docs/etcd-compatibility.md`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::coverage::Coverage;
+use crate::coverage::Stand;
 use crate::script::{Expectation, Item};
 
 /// A line of a table beside the scripts: what, and how it stands.
@@ -19,8 +20,11 @@ written of a call only where every answer was equal. Random sequences are compar
 compatibility` writes this page anew.
 ";
 
+/// The fields of each message.
+pub(crate) type Fields = BTreeMap<String, Vec<(String, Stand)>>;
+
 /// Writes the page.
-pub(crate) fn page(items: &[Item], coverage: &Coverage, flags: &[Line], metrics: &[Line]) -> String {
+pub(crate) fn page(items: &[Item], messages: &Fields, flags: &[Line], metrics: &[Line]) -> String {
     let mut page = INTRODUCTION.to_owned();
     let mut heading = "";
     page.push_str(
@@ -33,8 +37,8 @@ pub(crate) fn page(items: &[Item], coverage: &Coverage, flags: &[Line], metrics:
         // Nothing is to be done about a page that cannot be written to memory.
         let _ = writeln!(page, "| {shown} | {} | {} |", item.name, verdict(&item.expectation));
     }
-    fields(&mut page, coverage);
-    table(&mut page, "Flags", "flag", flags);
+    fields(&mut page, messages);
+    table(&mut page, "Flags", "flag | etcd 3.5", flags);
     table(&mut page, "Metrics", "metric", metrics);
     page
 }
@@ -46,21 +50,26 @@ fn verdict(expectation: &Expectation) -> String {
     }
 }
 
-fn fields(page: &mut String, coverage: &Coverage) {
+fn fields(page: &mut String, messages: &Fields) {
     page.push_str(
-        "\n## Fields\n\nEvery field of every message was sent or seen with a value in the scripts above, ",
+        "\n## Fields\n\n\"works\": sent with a value in the scripts above, or seen with one in the answers of both.\n\n\
+         | message | works | otherwise |\n|---|---|---|\n",
     );
-    page.push_str("but for those named as not.\n\n| message | fields | not |\n|---|---|---|\n");
-    for (message, fields) in coverage.fields() {
-        let pick = |wanted: bool| -> Vec<&str> {
-            fields.iter().filter(|(_, used)| *used == wanted).map(|(name, _)| name.as_str()).collect()
-        };
-        let _ = writeln!(page, "| {message} | {} | {} |", pick(true).join(", "), pick(false).join(", "));
+    for (message, fields) in messages {
+        let (mut works, mut otherwise) = (Vec::new(), Vec::new());
+        for (name, stand) in fields {
+            match stand {
+                Stand::Works => works.push(name.clone()),
+                Stand::Otherwise(why) => otherwise.push(format!("{name}: {why}")),
+            }
+        }
+        let _ = writeln!(page, "| {message} | {} | {} |", works.join(", "), otherwise.join("; "));
     }
 }
 
 fn table(page: &mut String, title: &str, what: &str, lines: &[Line]) {
-    let _ = writeln!(page, "\n## {title}\n\n| {what} | stands |\n|---|---|");
+    let dashes = "---|".repeat(what.split('|').count());
+    let _ = writeln!(page, "\n## {title}\n\n| {what} | stands |\n|{dashes}---|");
     for (name, stands) in lines {
         let _ = writeln!(page, "| {name} | {stands} |");
     }

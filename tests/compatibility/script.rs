@@ -9,9 +9,14 @@
 //! GET /health                      plain HTTP
 //! LOGIN root secret                keeps the token of a user
 //! AS root POST kv/put {..}         a call with that token
+//! SET rev /header/revision         names a value of the last answer
+//! JOIN                             starts the member m2, which was added with the URL $peer2
+//! AT m2 POST kv/range {..}         a step at that member
+//! UNTIL 200 POST kv/range {..}     again until the answer has this status, or this text in it
 //! ```
 //!
-//! A string that begins with `b:` stands for bytes and is sent as base64.
+//! A string that begins with `b:` stands for bytes and is sent as base64, `big:7` for seven bytes; `$rev` is
+//! what `SET` named on that server.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +27,10 @@ use serde_json::{Deserializer, Value};
 pub(crate) struct Step {
     /// Whose token to show.
     pub(crate) user: Option<String>,
+    /// At the member that has joined.
+    pub(crate) joined: bool,
+    /// What to wait for: a status, or a text of the answer.
+    pub(crate) until: Option<String>,
     /// What to do.
     pub(crate) action: Action,
     /// The line as it stands in the script.
@@ -44,6 +53,10 @@ pub(crate) enum Action {
     Get(String),
     /// Keeps the token of a user.
     Login(String, String),
+    /// Names a value of the last answer.
+    Set(String, String),
+    /// Starts a second member.
+    Join,
 }
 
 /// What is known of an item beforehand.
@@ -107,6 +120,17 @@ fn expectation(note: &str) -> Option<Expectation> {
 
 fn step(line: &str) -> Result<Step, String> {
     let text = line.to_owned();
+    if line == "JOIN" {
+        return Ok(Step { user: None, joined: false, until: None, action: Action::Join, text });
+    }
+    let (until, line) = match line.strip_prefix("UNTIL ") {
+        Some(rest) => {
+            let (word, rest) = rest.split_once(' ').ok_or("waits for nothing")?;
+            (Some(word.to_owned()), rest)
+        }
+        None => (None, line),
+    };
+    let (joined, line) = line.strip_prefix("AT m2 ").map_or((false, line), |rest| (true, rest));
     let (user, line) = match line.strip_prefix("AS ") {
         Some(rest) => {
             let (user, rest) = rest.split_once(' ').ok_or("names no user")?;
@@ -133,9 +157,13 @@ fn step(line: &str) -> Result<Step, String> {
             let (user, password) = rest.split_once(' ').ok_or("has no password")?;
             Action::Login(user.to_owned(), password.to_owned())
         }
+        "SET" => {
+            let (name, pointer) = rest.split_once(' ').ok_or("has no place to take it from")?;
+            Action::Set(name.to_owned(), pointer.to_owned())
+        }
         _ => return Err("begins with an unknown word".to_owned()),
     };
-    Ok(Step { user, action, text })
+    Ok(Step { user, joined, until, action, text })
 }
 
 fn bodies(text: &str) -> Result<Vec<Value>, String> {
@@ -154,6 +182,8 @@ fn encode_bytes(value: &mut Value) {
         Value::String(text) => {
             if let Some(bytes) = text.strip_prefix("b:") {
                 *text = STANDARD.encode(bytes);
+            } else if let Some(Ok(length)) = text.strip_prefix("big:").map(str::parse) {
+                *text = STANDARD.encode(vec![b'x'; length]);
             }
         }
         Value::Array(values) => values.iter_mut().for_each(encode_bytes),

@@ -1,12 +1,13 @@
 //! One of the two servers: does steps, tells comparable answers.
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use skiff_test_support::http::{self, Answer, Asked};
 use skiff_test_support::{Fault, Member, MemberOptions, Program};
 
 use crate::script::{Action, Step};
-use crate::web::{self, Answer};
 
 /// What no two servers agree on; that it is there is compared.
 const VOLATILE: &[&str] = &[
@@ -52,10 +53,19 @@ pub(crate) struct Told {
     pub(crate) answers: Vec<Value>,
 }
 
+/// How long something waited for may take to come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A server.
 pub(crate) struct Side {
     pub(crate) member: Member,
+    /// One that has joined later, and its URL for peers.
+    joined: Member,
     tokens: HashMap<String, String>,
+    /// What scripts have named.
+    named: HashMap<String, String>,
+    /// The last answer.
+    last: Value,
 }
 
 impl Side {
@@ -64,57 +74,120 @@ impl Side {
     /// # Errors
     /// When it does not start.
     pub(crate) async fn start(program: Program, dir: &std::path::Path) -> Result<Self, Fault> {
-        let mut member = Member::new(MemberOptions::single(program, dir).flag("--metrics=extensive"));
+        let options = MemberOptions::single(program, dir).flag("--metrics=extensive");
+        let mut second = MemberOptions::single(options.program.clone(), &dir.join("m2"));
+        second.name = "m2".to_owned();
+        second.existing = true;
+        second.initial_cluster =
+            format!("{},m2=http://127.0.0.1:{}", options.initial_cluster, second.peer_port);
+        let joined = Member::new(second);
+        let mut member = Member::new(options);
         member.start()?;
         member.ready().await?;
-        Ok(Side { member, tokens: HashMap::new() })
+        let named = HashMap::from([("peer2".to_owned(), joined.peer_url())]);
+        Ok(Side { member, joined, tokens: HashMap::new(), named, last: Value::Null })
     }
 
     /// Does a step.
     ///
     /// # Errors
-    /// When the server hangs or breaks off, or a login fails.
+    /// When the server hangs or breaks off, or what is waited for does not come.
     pub(crate) async fn run(&mut self, step: &Step) -> Result<Told, Fault> {
-        let token = match &step.user {
-            Some(user) => Some(self.tokens.get(user).cloned().ok_or(format!("{user} has not logged in"))?),
-            None => None,
-        };
-        let address = self.member.address();
-        match &step.action {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let told = self.once(step).await;
+            let Some(word) = &step.until else { return told };
+            match told {
+                Ok(told) if told.status.to_string() == *word || told.answers_hold(word) => return Ok(told),
+                told if Instant::now() > deadline => return Err(format!("no {word:?} but {told:?}").into()),
+                // A member that starts is not there at once.
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    async fn once(&mut self, step: &Step) -> Result<Told, Fault> {
+        let told = match &step.action {
             Action::Get(path) => {
-                let answer = web::send(&address, "GET", path, token.as_deref(), String::new(), None).await?;
-                Ok(told(answer))
+                let asked = Asked { path: path.clone(), ..Asked::post("", "") }.method("GET");
+                self.ask(step, asked, None).await?
             }
             Action::Post { path, bodies, results } => {
-                let body: Vec<String> = bodies.iter().map(Value::to_string).collect();
-                let path = if path.starts_with('/') { path.clone() } else { format!("/v3/{path}") };
-                let body = body.join("\n");
-                Ok(told(web::send(&address, "POST", &path, token.as_deref(), body, *results).await?))
+                let body: Vec<String> = bodies.iter().map(|body| self.filled(body).to_string()).collect();
+                let mut asked = Asked::post(path, body.join("\n"));
+                if path.starts_with('/') {
+                    asked.path.clone_from(path);
+                }
+                self.ask(step, asked, *results).await?
             }
             Action::Login(user, password) => {
                 let body = serde_json::json!({"name": user, "password": password}).to_string();
-                let answer = web::send(&address, "POST", "/v3/auth/authenticate", None, body, None).await?;
-                let told = told(answer);
+                let told = self.ask(step, Asked::post("auth/authenticate", body), None).await?;
                 if let Some(token) = told.answers.first().and_then(|answer| answer["token"].as_str()) {
                     self.tokens.insert(user.clone(), token.to_owned());
                 }
-                Ok(told)
+                told
+            }
+            Action::Set(name, pointer) => {
+                let value = self.last.pointer(pointer).and_then(Value::as_str);
+                let value = value.ok_or_else(|| format!("no {pointer} in {}", self.last))?;
+                self.named.insert(name.clone(), value.to_owned());
+                return Ok(Told { status: 0, answers: Vec::new() });
+            }
+            Action::Join => {
+                self.joined.start()?;
+                return Ok(Told { status: 0, answers: Vec::new() });
+            }
+        };
+        self.last = told.answers.first().cloned().unwrap_or_default();
+        Ok(told)
+    }
+
+    async fn ask(&self, step: &Step, mut asked: Asked, results: Option<usize>) -> Result<Told, Fault> {
+        if let Some(user) = &step.user {
+            let token = self.tokens.get(user).ok_or(format!("{user} has not logged in"))?;
+            asked = asked.header("authorization", token);
+        }
+        let member = if step.joined { &self.joined } else { &self.member };
+        Ok(told(http::ask_lines(&member.address(), &asked, results.unwrap_or(usize::MAX)).await?))
+    }
+
+    /// A body with what was named in its place.
+    fn filled(&self, body: &Value) -> Value {
+        let mut body = body.clone();
+        fill(&mut body, &self.named);
+        body
+    }
+}
+
+fn fill(value: &mut Value, named: &HashMap<String, String>) {
+    match value {
+        Value::String(text) => {
+            if let Some(value) = text.strip_prefix('$').and_then(|name| named.get(name)) {
+                text.clone_from(value);
             }
         }
+        Value::Array(values) => values.iter_mut().for_each(|value| fill(value, named)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| fill(value, named)),
+        _ => {}
     }
 }
 
 fn told(answer: Answer) -> Told {
     let parsed: Result<Vec<Value>, _> =
-        serde_json::Deserializer::from_str(&answer.body).into_iter::<Value>().collect();
+        serde_json::Deserializer::from_slice(&answer.body).into_iter::<Value>().collect();
     let answers = match parsed {
         Ok(answers) => answers,
-        Err(_) => vec![Value::String(answer.body)],
+        Err(_) => vec![Value::String(String::from_utf8_lossy(&answer.body).into_owned())],
     };
     Told { status: answer.status, answers }
 }
 
 impl Told {
+    fn answers_hold(&self, text: &str) -> bool {
+        self.answers.iter().any(|answer| answer.to_string().contains(text))
+    }
+
     /// The part that two servers must agree on.
     pub(crate) fn comparable(&self) -> Told {
         let mut told = self.clone();

@@ -72,6 +72,12 @@ pub(crate) enum Answer {
     MoveLeader(MoveLeaderResponse),
     /// To a list of members.
     Members(MemberListResponse),
+    /// To a login, without the token.
+    LogIn(AuthenticateResponse),
+    /// The first of a watch.
+    Peek(Option<WatchResponse>),
+    /// To another call, comparable as it is.
+    Plain(String),
 }
 
 impl Answer {
@@ -158,9 +164,11 @@ impl Normalizer {
             }
             Answer::Defragment(answer) => known::header_beyond(&mut answer.header),
             Answer::MoveLeader(answer) => known::header_beyond(&mut answer.header),
+            Answer::LogIn(answer) => header(&mut answer.header),
+            Answer::Peek(answer) => answer.iter_mut().for_each(|answer| self.watch(answer)),
+            Answer::Plain(_) => {}
             Answer::Members(answer) => {
                 known::header_beyond(&mut answer.header);
-
                 for member in &mut answer.members {
                     self.member(&mut member.id);
                     // Ports differ.
@@ -255,7 +263,7 @@ impl Normalizer {
 }
 
 /// Leaves of the header the revision, and of the rest whether it is there.
-fn header(header: &mut Option<ResponseHeader>) {
+pub(crate) fn header(header: &mut Option<ResponseHeader>) {
     if let Some(header) = header {
         header.cluster_id = header.cluster_id.min(1);
         header.member_id = header.member_id.min(1);

@@ -2,9 +2,10 @@
 //! is compared field by field, error codes and texts included.
 //!
 //! Both servers start fresh and see the same steps, so that even absolute revisions agree. A run is made of
-//! blocks: a block is a fresh pair of servers and some sequences. Environment:
+//! blocks: a block is a fresh pair of servers and some sequences of one kind: of keys, of users, or of locks
+//! and elections, with auth or without. Some of the steps go through the JSON gateway of both. Environment:
 //!
-//! * `SKIFF_DIFF_SEQUENCES`: how many sequences to run.
+//! * `SKIFF_DIFF_SEQUENCES`: how many sequences of keys to run, and of the others in proportion.
 //! * `SKIFF_DIFF_SEED`: the seed of the run, `random` for another one each time; without it the same one, so
 //!   that a change is judged by what it changes. A failure prints it and how to replay its sequence alone.
 //! * `SKIFF_DIFF_BLOCK`: run only this block of the run.
@@ -13,12 +14,17 @@
 //! * `SKIFF_TEST_SUBJECT`: examine another binary, or `etcd` itself.
 
 mod answer;
+mod call;
 mod generate;
 mod known;
+mod line;
 mod op;
 mod pair;
+mod queues;
+mod sessions;
 mod shrink;
 mod side;
+mod users;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,8 +33,71 @@ use std::sync::{Arc, Mutex};
 use pair::{Difference, Pair};
 use skiff_test_support::{Program, Rng};
 
-/// Sequences on one pair of servers.
+/// What the sequences of a block are about.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Keys,
+    Users,
+    Queues,
+    GuardedQueues,
+}
+
+use Kind::{GuardedQueues, Keys, Queues, Users};
+
+/// The kinds of blocks, in turn.
+const KINDS: [Kind; 12] =
+    [Keys, Users, Keys, Queues, Keys, Users, GuardedQueues, Keys, Queues, Users, GuardedQueues, Keys];
+/// Sequences of a block of keys.
 const BLOCK: u64 = 50;
+
+impl Kind {
+    fn of(block: u64) -> Self {
+        KINDS[(block % KINDS.len() as u64) as usize]
+    }
+
+    /// Sequences on one pair of servers: no more than one where users are left behind.
+    fn sequences(self) -> u64 {
+        match self {
+            Keys => BLOCK,
+            Queues => 4,
+            Users | GuardedQueues => 1,
+        }
+    }
+
+    fn sequence(self, rng: &mut Rng, number: u64) -> Vec<op::Step> {
+        match self {
+            Keys => generate::sequence(rng, number),
+            Users => users::sequence(rng),
+            Queues => queues::sequence(rng, false),
+            GuardedQueues => queues::sequence(rng, true),
+        }
+    }
+}
+
+/// How many blocks hold so many sequences of keys, and the others in proportion.
+fn blocks(sequences: u64) -> u64 {
+    let keys = KINDS.iter().filter(|kind| matches!(kind, Keys)).count() as u64;
+    sequences.div_ceil(BLOCK * keys) * KINDS.len() as u64
+}
+
+/// What must have come up for a run to be worth something.
+const SEEN: &[&str] = &[
+    "Lock: answered",
+    "Lock as JSON: answered",
+    "Campaign as JSON: answered",
+    "LogIn as JSON: answered",
+    "Range as JSON: answered",
+    "Txn as JSON: answered",
+    "etcdserver: permission denied",
+    "etcdserver: user name is empty",
+    "etcdserver: requested lease not found",
+    "etcdserver: key is not provided",
+    "etcdserver: request is too large",
+    "election: not leader",
+    "election: no leader",
+    "mutex: session is expired",
+    "\"leader\" field must be provided",
+];
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -61,7 +130,7 @@ struct Run {
 async fn answers_equal_etcds() {
     let run = Arc::new(Run {
         seed: seed(),
-        blocks: setting("SKIFF_DIFF_SEQUENCES", 2000).div_ceil(BLOCK),
+        blocks: blocks(setting("SKIFF_DIFF_SEQUENCES", 1000)),
         next: AtomicU64::new(0),
         sequences: AtomicU64::new(0),
         steps: AtomicU64::new(0),
@@ -82,11 +151,17 @@ async fn answers_equal_etcds() {
         run.sequences.load(Ordering::SeqCst),
         run.steps.load(Ordering::SeqCst)
     );
-    for (kind, count) in run.tally.lock().expect("a worker of the test panicked").iter() {
+    let tally = run.tally.lock().expect("a worker of the test panicked");
+    for (kind, count) in tally.iter() {
         println!("{count:8} {kind}");
     }
     let failures = run.failures.load(Ordering::SeqCst);
     assert!(failures == 0, "{failures} sequences differ; run again with SKIFF_DIFF_SEED={}", run.seed);
+    if run.only.is_none() {
+        for what in SEEN {
+            assert!(tally.keys().any(|kind| kind.contains(what)), "no step was answered {what:?}");
+        }
+    }
 }
 
 async fn worker(run: Arc<Run>) {
@@ -111,12 +186,13 @@ async fn run_block(run: &Run, block: u64) {
             return;
         }
     };
-    for number in 0..BLOCK {
+    let kind = Kind::of(block);
+    for number in 0..kind.sequences() {
         if run.failures.load(Ordering::SeqCst) >= run.most_failures {
             return;
         }
         let mut rng = Rng::derive(run.seed, block * BLOCK + number);
-        let steps = generate::sequence(&mut rng, number);
+        let steps = kind.sequence(&mut rng, number);
         match pair.run(&steps).await {
             Ok(()) => {
                 run.sequences.fetch_add(1, Ordering::SeqCst);
@@ -137,7 +213,7 @@ async fn run_block(run: &Run, block: u64) {
 }
 
 /// Prints a failure: as small as it gets on fresh servers, or the whole block when it needs that.
-async fn report(run: &Run, block: u64, number: u64, mut steps: Vec<op::Op>, first: Difference) {
+async fn report(run: &Run, block: u64, number: u64, mut steps: Vec<op::Step>, first: Difference) {
     steps.truncate(first.step + 1);
     let difference = shrink::shrink(&run.subject, steps, first.clone()).await;
     let mut text = format!(

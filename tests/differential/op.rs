@@ -4,7 +4,11 @@
 //! below the current revision", "the lease granted third"), so that a step keeps its meaning when steps
 //! before it are taken out. Symbols are numbers of a reserved range, replaced just before sending.
 
+use bytes::Bytes;
 use skiff_test_support::pb::etcdserverpb::*;
+
+use crate::call::Call;
+use crate::queues::Who;
 
 /// Reserved top 16 bits of a symbolic number.
 const TAG: i64 = 0x5EED;
@@ -107,9 +111,9 @@ impl Meaning {
     }
 
     /// The step with its symbols replaced.
-    pub(crate) fn resolve(&self, op: &Op) -> Op {
-        let mut op = op.clone();
-        match &mut op {
+    pub(crate) fn resolve(&self, step: &Step) -> Step {
+        let mut step = step.clone();
+        match &mut step.op {
             Op::Range(request) => self.range(request),
             Op::Put(request) => self.number(&mut request.lease),
             Op::Txn(request) => self.txn(request),
@@ -124,11 +128,34 @@ impl Meaning {
             Op::MoveLeader(request) if request.target_id == SELF => request.target_id = self.member,
             _ => {}
         }
-        op
+        step
     }
 }
 
+/// Callers that log in now and then and keep the token; each has a slot.
+pub(crate) const SLOTS: usize = 4;
+/// The caller that never logs in.
+pub(crate) const NOBODY: usize = SLOTS;
+
 /// One step of a sequence.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Step {
+    /// The slot of the caller, whose token is shown.
+    pub(crate) caller: usize,
+    /// Through the JSON gateway, if it is a call with one answer.
+    pub(crate) json: bool,
+    /// What is done.
+    pub(crate) op: Op,
+}
+
+impl From<Op> for Step {
+    /// By nobody, over gRPC.
+    fn from(op: Op) -> Self {
+        Step { caller: NOBODY, json: false, op }
+    }
+}
+
+/// What a step does.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Op {
     /// KV/Range.
@@ -169,4 +196,18 @@ pub(crate) enum Op {
     MoveLeader(MoveLeaderRequest),
     /// Cluster/MemberList.
     Members(MemberListRequest),
+    /// Another call.
+    Call(Call),
+    /// Auth/Authenticate: the token is kept for a slot.
+    LogIn(usize, AuthenticateRequest),
+    /// Watch/Watch: a stream of its own, up to its first answer.
+    Peek(WatchCreateRequest),
+    /// Lock/Unlock of the first claim of a name.
+    Unlock(Bytes),
+    /// Election/Proclaim of a value, or Election/Resign without one.
+    AsLeader(Who, Option<Bytes>),
+    /// Election/Observe, until the end of the sequence.
+    Observe(Bytes),
+    /// The client of a waiting call goes; which of them.
+    Leave(usize),
 }

@@ -9,8 +9,10 @@ use skiff_test_support::pb::mvccpb::event::EventType;
 use skiff_test_support::{Fault, Program, Scratch};
 
 use crate::answer::{Answer, PICKED_LEASE};
+use crate::call::Call;
 use crate::known;
-use crate::op::Op;
+use crate::line::Line;
+use crate::op::{Op, Step};
 use crate::side::Side;
 
 /// How long a server that says it stops may take to end.
@@ -30,17 +32,20 @@ pub(crate) struct Difference {
     /// What was sent and answered.
     pub(crate) text: String,
     /// Every step as it was sent to etcd.
-    pub(crate) sent: Vec<Op>,
+    pub(crate) sent: Vec<Step>,
 }
 
 /// The real etcd and the server examined, both fresh at first and fed with the same steps.
 pub(crate) struct Pair {
-    oracle: Side,
-    subject: Side,
+    pub(crate) oracle: Side,
+    pub(crate) subject: Side,
+    /// Who waits or observes.
+    pub(crate) line: Line,
     /// Watches that started at the compacted revision: (stream, watch, revision).
     at_compaction: BTreeSet<(usize, i64, i64)>,
     picked_leases: i64,
-    sent: Vec<Op>,
+    /// Every step of the sequence so far as it was sent to etcd.
+    pub(crate) sent: Vec<Step>,
     /// How often etcd answered what, by kind of step and error.
     pub(crate) tally: BTreeMap<String, u64>,
     _scratch: Scratch,
@@ -58,6 +63,7 @@ impl Pair {
         Ok(Pair {
             oracle,
             subject,
+            line: Line::default(),
             at_compaction: BTreeSet::new(),
             picked_leases: 0,
             sent: Vec::new(),
@@ -67,20 +73,27 @@ impl Pair {
     }
 
     /// Runs a sequence up to the first difference.
-    pub(crate) async fn run(&mut self, steps: &[Op]) -> Result<(), Difference> {
+    pub(crate) async fn run(&mut self, steps: &[Step]) -> Result<(), Difference> {
         self.oracle.begin();
         self.subject.begin();
         self.at_compaction.clear();
         self.sent.clear();
-        for (index, op) in steps.iter().enumerate() {
-            if self.oracle.watches() && matches!(op, Op::Compact(_) | Op::CancelWatch(..)) {
+        for (index, step) in steps.iter().enumerate() {
+            if self.oracle.watches() && matches!(step.op, Op::Compact(_) | Op::CancelWatch(..)) {
                 // What is on its way would otherwise meet it at another moment on each server.
                 self.barrier(index).await?;
             }
-            match op {
+            match &step.op {
                 Op::Barrier => self.barrier(index).await?,
-                _ => drop(self.step(index, op).await?),
+                Op::Call(Call::Lock(_) | Call::Campaign(_)) => self.stand(index, step).await?,
+                Op::Observe(name) => self.observe(index, step, name).await?,
+                Op::Leave(which) => self.leave(index, *which).await?,
+                _ => {
+                    let step = self.about_claims(index, step).await?;
+                    self.step(index, &step).await?;
+                }
             }
+            self.turns(index).await?;
         }
         self.finish(steps.len()).await
     }
@@ -93,11 +106,11 @@ impl Pair {
                 break;
             }
             let filler = PutRequest { key: "filler".into(), ..PutRequest::default() };
-            if let Answer::Error(..) = self.step(index, &Op::Put(filler)).await? {
+            if let Answer::Error(..) = self.step(index, &Op::Put(filler).into()).await? {
                 self.end_alarms(index).await?;
             }
         }
-        self.step(index, &Op::Barrier).await.map(|_| ())
+        self.step(index, &Op::Barrier.into()).await.map(|_| ())
     }
 
     /// Ends a sequence so that the next one finds no alarm and no lease.
@@ -105,15 +118,19 @@ impl Pair {
         self.end_alarms(index).await?;
         for slot in 0..self.oracle.meaning.leases.len() as i64 {
             if self.oracle.meaning.leases[slot as usize] != 0 {
-                self.step(index, &Op::Revoke(LeaseRevokeRequest { id: crate::op::lease(slot) })).await?;
+                let op = Op::Revoke(LeaseRevokeRequest { id: crate::op::lease(slot) });
+                // By the first caller, who is root where auth is on.
+                self.step(index, &Step { caller: 0, json: false, op }).await?;
+                self.turns(index).await?;
             }
         }
+        self.end_line(index)?;
         self.barrier(index).await
     }
 
     async fn end_alarms(&mut self, index: usize) -> Result<(), Difference> {
         let get = AlarmRequest::default();
-        if let Answer::Alarm(answer) = self.step(index, &Op::Alarm(get)).await? {
+        if let Answer::Alarm(answer) = self.step(index, &Op::Alarm(get).into()).await? {
             for alarm in answer.alarms {
                 let member_id = if alarm.member_id == self.oracle.meaning.member {
                     crate::op::SELF
@@ -121,20 +138,20 @@ impl Pair {
                     alarm.member_id
                 };
                 let off = AlarmRequest { action: 2, member_id, alarm: alarm.alarm };
-                self.step(index, &Op::Alarm(off)).await?;
+                self.step(index, &Op::Alarm(off).into()).await?;
             }
         }
         Ok(())
     }
 
     /// Sends one step to both, compares the answers and learns from them; answers the oracle's.
-    async fn step(&mut self, index: usize, op: &Op) -> Result<Answer, Difference> {
-        let sent = self.oracle.meaning.resolve(op);
+    pub(crate) async fn step(&mut self, index: usize, step: &Step) -> Result<Answer, Difference> {
+        let sent = self.oracle.meaning.resolve(step);
         self.sent.push(sent.clone());
         let started = std::time::Instant::now();
-        let (expected_raw, found_raw) = tokio::join!(
+        let (expected, found) = tokio::join!(
             self.oracle.execute(sent.clone()),
-            self.subject.execute(self.subject.meaning.resolve(op)),
+            self.subject.execute(self.subject.meaning.resolve(step)),
         );
         if std::env::var_os("SKIFF_DIFF_TRACE").is_some() {
             println!(
@@ -143,11 +160,22 @@ impl Pair {
                 format!("{sent:?}").chars().take(trace_length()).collect::<String>()
             );
         }
-        *self.tally.entry(kind(&sent, &expected_raw)).or_default() += 1;
-        self.learn(&sent, &expected_raw, &found_raw);
+        self.judge(index, &sent, expected, found).await
+    }
+
+    /// Compares the answers to a step and learns from them; answers the oracle's.
+    pub(crate) async fn judge(
+        &mut self,
+        index: usize,
+        sent: &Step,
+        expected_raw: Answer,
+        found_raw: Answer,
+    ) -> Result<Answer, Difference> {
+        *self.tally.entry(kind(sent, &expected_raw)).or_default() += 1;
+        self.learn(&sent.op, &expected_raw, &found_raw);
         let mut expected = self.without_compacted(self.oracle.normalizer.normalize(expected_raw.clone()));
         let mut found = self.without_compacted(self.subject.normalizer.normalize(found_raw));
-        known::settle(&sent, self.oracle.meaning.compacted, &mut expected, &mut found);
+        known::settle(&sent.op, self.oracle.meaning.compacted, &mut expected, &mut found);
         let faulty = |answer: &Answer| match answer {
             Answer::Barrier(streams) => streams.iter().any(|stream| !stream.faults.is_empty()),
             // Errors of this test's own client.
@@ -158,7 +186,7 @@ impl Pair {
         if expected == found && !faulty {
             return Ok(expected_raw);
         }
-        let mut text = describe(&sent, &expected, &found);
+        let mut text = describe(sent, &expected, &found);
         if let Answer::Barrier(streams) = &found {
             streams
                 .iter()
@@ -240,8 +268,11 @@ fn trace_length() -> usize {
 }
 
 /// The kind of a step and the error it met, if any.
-fn kind(sent: &Op, answer: &Answer) -> String {
-    let step: String = format!("{sent:?}").chars().take_while(|c| c.is_alphanumeric()).collect();
+fn kind(sent: &Step, answer: &Answer) -> String {
+    let shown = format!("{:?}", sent.op);
+    let shown = shown.strip_prefix("Call(").unwrap_or(&shown);
+    let step: String = shown.chars().take_while(|c| c.is_alphanumeric()).collect();
+    let step = if sent.json { format!("{step} as JSON") } else { step };
     match answer {
         Answer::Error(_, text) => format!("{step}: {text}"),
         _ => format!("{step}: answered"),
@@ -249,7 +280,7 @@ fn kind(sent: &Op, answer: &Answer) -> String {
 }
 
 /// The step and both answers, with the lines that differ marked.
-fn describe(sent: &Op, expected: &Answer, found: &Answer) -> String {
+fn describe(sent: &Step, expected: &Answer, found: &Answer) -> String {
     let mut text: String = format!("sent {sent:?}").chars().take(2000).collect();
     text.push('\n');
     let (expected, found) = (format!("{expected:#?}"), format!("{found:#?}"));

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use skiff_test_support::Program;
 
-use crate::op::Op;
+use crate::op::Step;
 use crate::pair::{Difference, Pair};
 
 /// Long enough for a few dozen attempts.
@@ -12,7 +12,7 @@ const BUDGET: Duration = Duration::from_secs(60);
 
 /// Answers the difference of the smallest sequence found; none when the sequence does not differ on fresh
 /// servers at all.
-pub(crate) async fn shrink(subject: &Program, mut steps: Vec<Op>, first: Difference) -> Option<Difference> {
+pub(crate) async fn shrink(subject: &Program, mut steps: Vec<Step>, first: Difference) -> Option<Difference> {
     let deadline = Instant::now() + BUDGET;
     let mut best = attempt(subject, &steps, &first).await?;
     steps.truncate(best.step + 1);
@@ -36,8 +36,8 @@ pub(crate) async fn shrink(subject: &Program, mut steps: Vec<Op>, first: Differe
 }
 
 /// A difference of the same kind of step, if the steps lead to one.
-async fn attempt(subject: &Program, steps: &[Op], first: &Difference) -> Option<Difference> {
+async fn attempt(subject: &Program, steps: &[Step], first: &Difference) -> Option<Difference> {
     let difference = Pair::start(subject).await.ok()?.run(steps).await.err()?;
-    let kind = |difference: &Difference| difference.text.split('(').next().map(str::to_owned);
+    let kind = |difference: &Difference| difference.text.split("Request").next().map(str::to_owned);
     (kind(&difference) == kind(first)).then_some(difference)
 }

@@ -11,7 +11,7 @@ use tonic::Status;
 
 use crate::answer::{Answer, Normalizer, StreamSeen};
 use crate::generate::STREAMS;
-use crate::op::{Meaning, Op};
+use crate::op::{Meaning, Op, SLOTS, Step};
 
 /// How long watches may take to catch up before they count as stuck.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ pub(crate) struct Side {
     /// How its answers become comparable.
     pub(crate) normalizer: Normalizer,
     client: Client,
+    /// By slot; the last one, nobody's, stays empty.
+    tokens: Vec<Option<String>>,
     streams: Vec<Option<Stream>>,
     /// The newest revision that a watch of this sequence starts at.
     last_start: i64,
@@ -58,7 +60,7 @@ pub(crate) struct Side {
 impl Side {
     /// Starts a fresh server in `dir`.
     pub(crate) async fn start(program: Program, dir: &Path) -> Result<Side, Fault> {
-        let mut options = MemberOptions::single(program, dir);
+        let mut options = MemberOptions::single(program, dir).flag("--bcrypt-cost=4");
         if options.program.is_etcd() {
             // Its durability is not what is looked at.
             options = options.flag("--unsafe-no-fsync").flag("--log-level=error");
@@ -76,9 +78,24 @@ impl Side {
             meaning,
             normalizer,
             client,
+            tokens: vec![None; SLOTS + 1],
             streams: (0..STREAMS).map(|_| None).collect(),
             last_start: 0,
         })
+    }
+
+    /// A client that shows the token of a slot.
+    pub(crate) fn client(&self, slot: usize, json: bool) -> Client {
+        let client = match &self.tokens[slot] {
+            Some(token) => self.client.clone().with_token(token),
+            None => self.client.clone(),
+        };
+        if json { client.through_gateway() } else { client }
+    }
+
+    /// True when the first slot has logged in.
+    pub(crate) fn guarded(&self) -> bool {
+        self.tokens[0].is_some()
     }
 
     /// Starts a new sequence: closes its streams and forgets its leases.
@@ -100,17 +117,17 @@ impl Side {
     }
 
     /// Sends a step whose symbols have been replaced and waits for its answer.
-    pub(crate) async fn execute(&mut self, op: Op) -> Answer {
-        let client = &self.client;
-        match op {
+    pub(crate) async fn execute(&mut self, step: Step) -> Answer {
+        let client = self.client(step.caller, step.json);
+        match step.op {
             Op::Range(request) => Answer::of(client.range(request).await, Answer::Range),
             Op::Put(request) => Answer::of(client.put(request).await, Answer::Put),
             Op::Delete(request) => Answer::of(client.delete_range(request).await, Answer::Delete),
             Op::Txn(request) => Answer::of(client.txn(request).await, Answer::Txn),
             Op::Compact(request) => Answer::of(client.compact(request).await, Answer::Compact),
-            Op::Grant(request) => Answer::of(self.grant(request).await, Answer::Grant),
+            Op::Grant(request) => Answer::of(grant(&client, request).await, Answer::Grant),
             Op::Revoke(request) => Answer::of(client.lease_revoke(request).await, Answer::Revoke),
-            Op::KeepAlive(ids) => Answer::of(self.keep_alive(ids).await, Answer::KeepAlive),
+            Op::KeepAlive(ids) => Answer::of(keep_alive(&client, ids).await, Answer::KeepAlive),
             Op::TimeToLive(request) => {
                 Answer::of(client.lease_time_to_live(request).await, Answer::TimeToLive)
             }
@@ -127,33 +144,17 @@ impl Side {
             Op::Defragment => Answer::of(client.defragment(DefragmentRequest {}).await, Answer::Defragment),
             Op::MoveLeader(request) => Answer::of(client.move_leader(request).await, Answer::MoveLeader),
             Op::Members(request) => Answer::of(client.member_list(request).await, Answer::Members),
+            Op::Call(call) => call.ask(client).await,
+            Op::LogIn(slot, request) => Answer::of(client.authenticate(request).await, |mut answer| {
+                self.tokens[slot] = Some(std::mem::take(&mut answer.token));
+                Answer::LogIn(answer)
+            }),
+            Op::Peek(request) => Answer::of(peek(&client, request).await, Answer::Peek),
+            // Both servers at once: see the line.
+            Op::Unlock(_) | Op::AsLeader(..) | Op::Observe(_) | Op::Leave(_) => {
+                Answer::Error(-1, "this step is not for a single server".to_owned())
+            }
         }
-    }
-
-    async fn grant(&self, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
-        let granted = self.client.lease_grant(request).await?;
-        if granted.ttl <= SHORT_LEASE {
-            // It may have expired already, on one server or on both.
-            let _ = self.client.lease_revoke(LeaseRevokeRequest { id: granted.id }).await;
-        }
-        Ok(granted)
-    }
-
-    async fn keep_alive(&self, ids: Vec<i64>) -> Result<Vec<LeaseKeepAliveResponse>, Status> {
-        let mut answers = Vec::new();
-        let mut open: Option<Duplex<_, _>> = None;
-        for id in ids {
-            let request = LeaseKeepAliveRequest { id };
-            let duplex = match &mut open {
-                Some(duplex) => {
-                    duplex.send(request).await?;
-                    duplex
-                }
-                None => open.insert(self.client.lease_keep_alive(request).await?),
-            };
-            answers.extend(duplex.next(PATIENCE).await?);
-        }
-        Ok(answers)
     }
 
     async fn stream(&mut self, index: usize) -> Result<&mut Stream, Status> {
@@ -237,6 +238,36 @@ impl Side {
         }
         Ok(all)
     }
+}
+
+async fn grant(client: &Client, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
+    let granted = client.lease_grant(request).await?;
+    if granted.ttl <= SHORT_LEASE {
+        // It may have expired already, on one server or on both.
+        let _ = client.lease_revoke(LeaseRevokeRequest { id: granted.id }).await;
+    }
+    Ok(granted)
+}
+
+async fn keep_alive(client: &Client, ids: Vec<i64>) -> Result<Vec<LeaseKeepAliveResponse>, Status> {
+    let mut answers = Vec::new();
+    let mut open: Option<Duplex<_, _>> = None;
+    for id in ids {
+        let request = LeaseKeepAliveRequest { id };
+        let duplex = match &mut open {
+            Some(duplex) => {
+                duplex.send(request).await?;
+                duplex
+            }
+            None => open.insert(client.lease_keep_alive(request).await?),
+        };
+        answers.extend(duplex.next(PATIENCE).await?);
+    }
+    Ok(answers)
+}
+
+async fn peek(client: &Client, request: WatchCreateRequest) -> Result<Option<WatchResponse>, Status> {
+    client.watch(create_watch(request)).await?.next(PATIENCE).await
 }
 
 impl Stream {

@@ -9,7 +9,7 @@ use skiff_test_support::certificates::NAMELESS;
 use skiff_test_support::ports::free_port;
 use skiff_test_support::{Scratch, certificates};
 
-use crate::http::{Answer, Asked, ask};
+use skiff_test_support::http::{Answer, Asked, ask};
 use crate::pair::Pair;
 
 const TEXT: &str =

@@ -2,8 +2,8 @@
 
 use skiff_test_support::ports::free_port;
 
-use crate::http::{Asked, open};
 use crate::pair::Pair;
+use skiff_test_support::http::{Asked, open};
 
 fn range() -> Asked {
     Asked::post("kv/range", r#"{"key":"Zm9v"}"#)

@@ -2,7 +2,7 @@
 
 use skiff_test_support::Rng;
 
-use crate::http::Asked;
+use skiff_test_support::http::Asked;
 
 /// What a field takes.
 #[derive(Clone, Copy)]

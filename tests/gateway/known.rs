@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::http::{Answer, Asked};
+use skiff_test_support::http::{Answer, Asked};
 
 /// What is compared of an answer.
 #[derive(Debug, PartialEq)]

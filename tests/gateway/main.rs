@@ -9,14 +9,13 @@
 mod certificates;
 mod flags;
 mod generate;
-mod http;
 mod known;
 mod pair;
 mod picked;
 
-use http::Asked;
 use pair::Pair;
 use skiff_test_support::Rng;
+use skiff_test_support::http::Asked;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)

@@ -8,8 +8,8 @@ use serde_json::Value;
 use skiff_test_support::ports::free_port;
 use skiff_test_support::{Fault, Member, MemberOptions, Program, Scratch};
 
-use crate::http::{Asked, PATIENCE, ask, open};
 use crate::known;
+use skiff_test_support::http::{Asked, PATIENCE, ask, open};
 
 /// The real etcd and the server examined.
 pub(crate) struct Pair {

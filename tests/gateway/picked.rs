@@ -1,6 +1,6 @@
 //! Requests worth a look each.
 
-use crate::http::Asked;
+use skiff_test_support::http::Asked;
 
 /// In the order they are sent.
 pub(crate) fn requests() -> Vec<Asked> {

@@ -3,6 +3,7 @@
 //! * [`member`] and [`cluster`]: real server processes on free ports with temporary data folders.
 //! * [`network`]: relays between peers that can be cut, per direction, and healed.
 //! * [`rpc`]: raw gRPC calls with etcd's messages, so that no client library hides anything.
+//! * [`http`] and [`gateway`]: plain HTTP, and the same calls through the JSON gateway.
 //! * [`locks`]: calls of the lock and election services.
 //! * [`certificates`]: an authority and certificates for tests with TLS.
 //! * [`tools`]: the real etcd and etcdctl the tests compare with.
@@ -13,8 +14,10 @@
 
 pub mod certificates;
 pub mod cluster;
+pub mod gateway;
+mod get;
 pub mod history;
-mod http;
+pub mod http;
 pub mod load;
 pub mod locks;
 pub mod member;

@@ -23,8 +23,11 @@ const MAX_MESSAGE_BYTES: usize = 2 * 1024 * 1024 * 1024 - 1;
 #[derive(Debug, Clone)]
 pub struct Client {
     channel: Channel,
+    address: String,
     deadline: Duration,
     token: Option<AsciiMetadataValue>,
+    /// Calls with one answer go through the JSON gateway.
+    json: bool,
 }
 
 /// Both ends of a bidirectional stream.
@@ -82,7 +85,13 @@ impl Client {
             .connect_timeout(Duration::from_secs(2))
             .tcp_nodelay(true)
             .http2_adaptive_window(true);
-        Client { channel: endpoint.connect_lazy(), deadline: CALL_DEADLINE, token: None }
+        Client {
+            channel: endpoint.connect_lazy(),
+            address: address.to_owned(),
+            deadline: CALL_DEADLINE,
+            token: None,
+            json: false,
+        }
     }
 
     /// The same client with another limit for the time of a call.
@@ -97,6 +106,12 @@ impl Client {
     /// When the token cannot stand in a header.
     pub fn with_token(mut self, token: &str) -> Self {
         self.token = Some(token.parse().expect("a token is ASCII"));
+        self
+    }
+
+    /// The same client, whose calls with one request and one answer go through the JSON gateway.
+    pub fn through_gateway(mut self) -> Self {
+        self.json = true;
         self
     }
 
@@ -123,6 +138,10 @@ impl Client {
         Q: prost::Message + 'static,
         R: prost::Message + Default + 'static,
     {
+        if self.json {
+            let token = self.token.as_ref().and_then(|token| token.to_str().ok());
+            return crate::gateway::call(&self.address, token, path, &request, self.deadline).await;
+        }
         let mut grpc = self.grpc();
         let call = async {
             ready(&mut grpc).await?;
