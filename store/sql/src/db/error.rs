@@ -99,7 +99,7 @@ impl DbError {
     }
 
     /// The same error with another kind.
-    pub(super) fn as_kind(mut self, kind: DbErrorKind) -> Self {
+    pub(super) fn with_kind(mut self, kind: DbErrorKind) -> Self {
         self.kind = kind;
         self
     }

@@ -145,7 +145,7 @@ impl PostgresDriver {
         let error = failed(error);
         if error.code().is_some_and(|code| FOREIGN_STATEMENT.contains(&code)) {
             self.own_session.store(false, Ordering::Relaxed);
-            return error.as_kind(DbErrorKind::Retry);
+            return error.with_kind(DbErrorKind::Retry);
         }
         error
     }
