@@ -11,6 +11,7 @@
 //! * `layer`: what holds for every call: metadata, limits, metrics, cutting of
 //!   streams, warnings about slow requests.
 //! * `http`: health, version, metrics.
+//! * [`pass_through`]: the API of an etcd that runs elsewhere, in place of a store.
 //! * `gateway`: every call as JSON over HTTP and WebSockets.
 //!
 //! # What a request costs here
@@ -34,6 +35,7 @@ mod layer;
 mod lease;
 mod maintenance;
 mod metrics;
+pub mod pass_through;
 mod router;
 mod status;
 mod trace;

@@ -52,11 +52,11 @@ fn register<C: Collector + Clone + 'static>(collector: C) -> C {
 }
 
 // Names and labels are constants: a mistake in them shows in the first test.
-fn counter(name: &str, help: &str) -> IntCounter {
+pub(crate) fn counter(name: &str, help: &str) -> IntCounter {
     register(IntCounter::new(name, help).expect("constant metric"))
 }
 
-fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+pub(crate) fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     register(IntCounterVec::new(Opts::new(name, help), labels).expect("constant metric"))
 }
 
@@ -64,7 +64,7 @@ fn gauge(name: &str, help: &str) -> IntGauge {
     register(IntGauge::new(name, help).expect("constant metric"))
 }
 
-fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+pub(crate) fn gauges(name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
     register(IntGaugeVec::new(Opts::new(name, help), labels).expect("constant metric"))
 }
 

@@ -39,6 +39,11 @@ async fn version(State(api): State<Api>, method: Method) -> Response {
 
 async fn collect(State(api): State<Api>) -> Response {
     metrics::set_member(&api.store.status(), &api.store.vitals());
+    gathered()
+}
+
+/// All metrics of this process.
+pub(crate) fn gathered() -> Response {
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
     if let Err(error) = encoder.encode(&prometheus::gather(), &mut text) {

@@ -5,7 +5,7 @@ mod health;
 mod info;
 mod probes;
 
-pub(crate) use info::metrics_routes;
+pub(crate) use info::{gathered, metrics_routes};
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};
