@@ -11,6 +11,7 @@
 //! * [`clock`]: the seam to time.
 //! * [`archive`]: snapshots as files.
 //! * [`bbolt`]: the file format that etcd keeps its state in.
+//! * [`etcd_snapshot`]: etcd's own snapshots, read and written.
 //! * [`sole`]: the membership of a store without members.
 //! * [`local`]: a store without consensus, for tests and as a model.
 //! * `conformance` (with the feature of that name): what every store must do.
@@ -26,6 +27,7 @@ pub mod clock;
 pub mod conformance;
 pub mod engine;
 pub mod error;
+pub mod etcd_snapshot;
 pub mod index;
 pub mod local;
 mod metrics;

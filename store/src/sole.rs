@@ -43,11 +43,7 @@ impl<T: Sole> Cluster for T {
     }
 
     async fn move_leader(&self, target: u64) -> Result<()> {
-        if target == self.member().id {
-            Ok(())
-        } else {
-            Err(NodeError::BadLeaderTransferee.into())
-        }
+        if target == self.member().id { Ok(()) } else { Err(NodeError::BadLeaderTransferee.into()) }
     }
 
     async fn downgrade(&self, _request: pb::DowngradeRequest) -> Result<String> {

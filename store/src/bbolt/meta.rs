@@ -74,7 +74,8 @@ impl Meta {
     pub(super) fn find(file: &File, len: u64) -> Result<Self> {
         let first = read(file, 0, len)?.as_ref().and_then(Meta::decode);
         // Where the first is damaged, its page size is not known either.
-        let sizes = PAGE_SIZES.iter().copied().filter(|size| first.is_none_or(|meta| meta.page_size == *size));
+        let sizes =
+            PAGE_SIZES.iter().copied().filter(|size| first.is_none_or(|meta| meta.page_size == *size));
         let mut newest = first;
         for size in sizes {
             let page = read(file, u64::from(size), len)?;

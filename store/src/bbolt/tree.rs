@@ -166,7 +166,13 @@ impl Tree {
         self.add_child(pages, 0, key, id)
     }
 
-    fn add_child<W: Write>(&mut self, pages: &mut Pages<W>, level: usize, key: Bytes, child: u64) -> Result<()> {
+    fn add_child<W: Write>(
+        &mut self,
+        pages: &mut Pages<W>,
+        level: usize,
+        key: Bytes,
+        child: u64,
+    ) -> Result<()> {
         let element = Element { key, flags: 0, value: Bytes::new(), child };
         if self.branches.len() <= level {
             self.branches.push(Node::default());
