@@ -177,7 +177,7 @@ fn with_users_and_leases() -> Arc<Mvcc> {
             grant("certificate", "a"),
         ],
     );
-    let lease = |id| Op::LeaseGrant(pb::LeaseGrantRequest { id, ttl: 1000 + id.abs() });
+    let lease = |id| Op::LeaseGrant(pb::LeaseGrantRequest { id, ttl: 1000 + id.signum() });
     apply(&mvcc, [lease(7), lease(i64::MAX), lease(-9)]);
     let checkpoint = pb::LeaseCheckpoint { id: 7, remaining_ttl: 12 };
     apply(
