@@ -134,7 +134,7 @@ impl History<'_> {
             3 => {
                 self.granted += 1;
                 let request = LeaseGrantRequest { id: self.granted * 1_000_003, ttl: 4000 + self.granted };
-                self.client.lease_grant(request.clone()).await.expect("a lease");
+                self.client.lease_grant(request).await.expect("a lease");
                 self.leases.push(request.id);
             }
             _ if !self.leases.is_empty() => {
@@ -440,10 +440,11 @@ async fn empty_stores_and_raised_revisions_move_too() {
     let scratch = Scratch::new("etcd-empty");
     let dir = |name: &str| scratch.path().join(name);
     let etcd = started(Program::oracle(), &dir("etcd")).await;
-    let save = ["snapshot", "save", path(&dir("empty")).to_owned().leak() as &str];
+    let empty = dir("empty");
+    let save = ["snapshot", "save", path(&empty)];
     etcdctl(&oracle().etcdctl, &etcd.address(), &save, None).await.expect("it ends").ok();
     let bump = ["--bump-revision=1000", "--mark-compacted"];
-    let mut ours = restored(skiff(), &dir("ours"), &dir("empty"), &bump).await;
+    let mut ours = restored(skiff(), &dir("ours"), &empty, &bump).await;
     let found = ours.client().range(everything(0)).await.expect("a read");
     assert_eq!((found.count, found.header.expect("a header").revision), (0, 1001));
     ours.stop().await.expect("it stops");

@@ -50,8 +50,8 @@ impl EtcdSnapshot {
         if checksum == Checksum::Compare {
             if !has_checksum {
                 return Err(Error::Corruption(
-                    "etcd's snapshot has no checksum at its end: it is cut off, or was copied from a data \
-                     directory (then allow that with --skip-hash-check)"
+                    "snapshot missing hash but --skip-hash-check=false: the file is cut off, or was copied from \
+                     a data directory"
                         .to_owned(),
                 ));
             }

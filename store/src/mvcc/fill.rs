@@ -60,6 +60,8 @@ impl Filler {
     /// # Errors
     /// Faults of the engine.
     pub fn small_row(&mut self, cf: Cf, key: Bytes, value: Bytes) -> Result<()> {
+        // What is no key counts for the batch, not for the size of the state.
+        self.batch_bytes += (key.len() + value.len()) as i64;
         self.batch.put(cf, key, value);
         self.added(0)
     }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::bbolt::Writer;
 use crate::conformance::fuzz::mutated;
 use crate::engine::Engine;
 use crate::etcd_snapshot::{self, Checksum, EtcdSnapshot};
@@ -244,4 +245,88 @@ fn a_revision_that_etcd_would_give_out_twice_is_not_written() {
     engine.write(batch).unwrap();
     let error = etcd_snapshot::write(&open(&engine), tempfile::tempfile().unwrap()).unwrap_err();
     assert!(error.to_string().contains("nothing changed at revision 9"), "{error}");
+}
+
+/// A key of etcd's bucket `key`.
+fn etcd_key(main: i64, sub: i64, deleted: bool) -> Vec<u8> {
+    let tombstone: &[u8] = if deleted { b"t" } else { b"" };
+    [&main.to_be_bytes()[..], b"_", &sub.to_be_bytes(), tombstone].concat()
+}
+
+/// A file of etcd's with these versions and compacted revisions, and no other
+/// buckets, as an etcd that was never used for more has none of some.
+fn etcd_file(
+    versions: &[(i64, i64, Option<KeyValue>)],
+    finished: Option<i64>,
+    scheduled: Option<i64>,
+) -> File {
+    let mut writer = Writer::new(tempfile::tempfile().unwrap()).unwrap();
+    writer
+        .bucket("key", |out| {
+            versions.iter().try_for_each(|(main, sub, kv)| {
+                let gone = KeyValue { key: "k".into(), ..Default::default() };
+                let value = kv.as_ref().unwrap_or(&gone).encode_to_vec();
+                out.put(&etcd_key(*main, *sub, kv.is_none()), &value)
+            })
+        })
+        .unwrap();
+    writer
+        .bucket("meta", |out| {
+            let revision = |revision: i64| etcd_key(revision, 0, false);
+            finished.map_or(Ok(()), |at| out.put(b"finishedCompactRev", &revision(at)))?;
+            scheduled.map_or(Ok(()), |at| out.put(b"scheduledCompactRev", &revision(at)))
+        })
+        .unwrap();
+    writer.finish().unwrap()
+}
+
+fn kv(create_revision: i64, mod_revision: i64, version: i64) -> Option<KeyValue> {
+    let (key, value) = (Bytes::from_static(b"k"), Bytes::from_static(b"v"));
+    Some(KeyValue { key, value, create_revision, mod_revision, version, lease: 0 })
+}
+
+/// etcd had begun to compact at 6 and removed what was replaced up to 3.
+#[test]
+fn a_compaction_that_etcd_had_not_finished_counts_and_is_finished() {
+    let versions =
+        [(3, 0, kv(2, 3, 2)), (4, 0, None), (5, 0, kv(5, 5, 1)), (6, 0, kv(5, 6, 2)), (7, 0, kv(5, 7, 3))];
+    let (engine, mvcc) = read_back(etcd_file(&versions, Some(2), Some(6)), Checksum::Ignore).unwrap();
+    assert_eq!((mvcc.revision(), mvcc.compact_revision()), (7, 6));
+    let refused = mvcc.read(None, &Read::Range(everything(5)));
+    assert!(matches!(refused, Err(Error::Api(ApiError::Compacted))), "{refused:?}");
+    let before = hash_kv(&mvcc, 7);
+    while mvcc.compact_step().unwrap() {}
+    audit(engine.as_ref(), None).unwrap();
+    assert_eq!(hash_kv(&mvcc, 7), before);
+    assert_eq!(told(&mvcc, 10).iter().map(|version| version.kv.mod_revision).collect::<Vec<_>>(), [6, 7]);
+}
+
+#[test]
+fn where_all_was_deleted_and_compacted_the_revision_is_the_compacted_one() {
+    let (_, mvcc) = read_back(etcd_file(&[], Some(9), Some(9)), Checksum::Ignore).unwrap();
+    assert_eq!((mvcc.revision(), mvcc.compact_revision()), (9, 9));
+}
+
+#[test]
+fn contradictions_are_refused() {
+    let refused = |versions: &[(i64, i64, Option<KeyValue>)]| match read_back(
+        etcd_file(versions, None, None),
+        Checksum::Ignore,
+    ) {
+        Err(Error::Corruption(text)) => text,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("it was taken"),
+    };
+    assert!(refused(&[(2, 0, kv(2, 3, 1))]).contains("of revision 3"));
+    assert!(refused(&[(0, 0, kv(0, 0, 1))]).contains("out of order"));
+    assert!(refused(&[(2, 0, kv(2, 2, 1)), (2, 0, None)]).contains("out of order"));
+    assert!(refused(&[(2, i64::MAX, kv(2, 2, 1))]).contains("is no revision"));
+    let leased = kv(2, 2, 1).map(|kv| KeyValue { lease: 5, ..kv });
+    assert!(refused(&[(2, 0, leased)]).contains("not stored"));
+    let nameless = kv(2, 2, 1).map(|kv| KeyValue { key: Bytes::new(), ..kv });
+    assert!(refused(&[(2, 0, nameless)]).contains("holds a change of key"));
+    // Not etcd's at all.
+    let other = Writer::new(tempfile::tempfile().unwrap()).unwrap().finish().unwrap();
+    let error = read_back(other, Checksum::Ignore).err().unwrap().to_string();
+    assert!(error.contains("no bucket"), "{error}");
 }
