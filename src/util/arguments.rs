@@ -112,14 +112,23 @@ impl Arguments {
     /// The data directory or snapshot to look at: `--data-dir` or the word.
     pub(super) fn place(&self) -> Result<Place, Problem> {
         match self.text("data-dir") {
-            "" => {
-                let path = PathBuf::from(self.word("a data directory (--data-dir) or a snapshot")?);
-                Ok(if path.is_dir() { Place::DataDir(path) } else { Place::Snapshot(path) })
-            }
+            "" => Ok(Place::at(self.word("a data directory (--data-dir) or a snapshot")?)),
             dir => {
                 self.no_words()?;
                 Ok(Place::DataDir(PathBuf::from(dir)))
             }
+        }
+    }
+
+    /// The data directory or snapshot to look at, and the file to write.
+    pub(super) fn place_and_file(&self) -> Result<(Place, PathBuf), Problem> {
+        match (self.text("data-dir"), &self.words[..]) {
+            ("", [place, file]) => Ok((Place::at(place), PathBuf::from(file))),
+            ("", _) => Err(Problem::Usage(
+                "name a data directory (--data-dir) or a snapshot, and the file to write".to_owned(),
+            )),
+            (dir, [file]) => Ok((Place::DataDir(PathBuf::from(dir)), PathBuf::from(file))),
+            _ => Err(Problem::Usage("with --data-dir, name the file to write and nothing else".to_owned())),
         }
     }
 }

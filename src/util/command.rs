@@ -1,7 +1,7 @@
 //! The tools: the one table from which they are run and explained.
 
 use super::arguments::{Arguments, Flag};
-use super::{Problem, defrag, dump_keys, dump_log, hashkv, help, output, restore, status, verify};
+use super::{Problem, defrag, dump_keys, dump_log, export, hashkv, help, output, restore, status, verify};
 use crate::cli::flag::Kind;
 use crate::cli::nearest;
 
@@ -74,8 +74,12 @@ const PEER_URLS: Flag = flag(
     "http://localhost:2380",
     "URLs this member's peers reach it by.",
 );
-const SKIP_HASH: Flag =
-    flag("skip-hash-check", Kind::Bool, "false", "Take a snapshot whose checksum is wrong.");
+const SKIP_HASH: Flag = flag(
+    "skip-hash-check",
+    Kind::Bool,
+    "false",
+    "Take a snapshot whose checksum is wrong or, of etcd's, missing.",
+);
 const BUMP: Flag =
     flag("bump-revision", Kind::Int, "0", "Raise the revision by this much (with --mark-compacted).");
 const MARK: Flag = flag(
@@ -100,7 +104,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Tells what a data directory or a snapshot holds.",
         more: "Of a data directory it tells what the member's next start will bring: entries of the log that are \
                known to be committed count, those that may not be are counted as unconfirmed.",
-        flags: &[&DATA_DIR, &WRITE_OUT, &SCRATCH],
+        flags: &[&DATA_DIR, &WRITE_OUT, &SCRATCH, &SKIP_HASH],
         run: status::run,
     },
     Command {
@@ -108,7 +112,7 @@ pub(super) const COMMANDS: &[Command] = &[
         usage: "<data-dir or snapshot> [--rev N]",
         summary: "Hashes the key space, as `etcdctl endpoint hashkv` does of a running member.",
         more: "Members of a cluster have the same hash at the same revision and compacted revision.",
-        flags: &[&DATA_DIR, &REV, &WRITE_OUT, &SCRATCH],
+        flags: &[&DATA_DIR, &REV, &WRITE_OUT, &SCRATCH, &SKIP_HASH],
         run: hashkv::run,
     },
     Command {
@@ -117,7 +121,7 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Reads and checks everything; ends with 1 and names the first damage.",
         more: "Changes nothing. Every checksum is compared (log, tables, metadata, index file, snapshot), and what \
                is written is checked against each other: versions of keys, revisions, leases, log against state.",
-        flags: &[&DATA_DIR, &WRITE_OUT, &SCRATCH],
+        flags: &[&DATA_DIR, &WRITE_OUT, &SCRATCH, &SKIP_HASH],
         run: verify::run,
     },
     Command {
@@ -144,15 +148,16 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Writes the keys out, one a line of JSON, in the order of the keys.",
         more: "Keys and values stand there in base64 and, as far as they can be printed, as text. Values are not \
                held in memory, only what a member holds: all current keys.",
-        flags: &[&DATA_DIR, &PREFIX, &REV, &HISTORY, &SCRATCH],
+        flags: &[&DATA_DIR, &PREFIX, &REV, &HISTORY, &SCRATCH, &SKIP_HASH],
         run: dump_keys::run,
     },
     Command {
         name: "snapshot status",
         usage: "<snapshot>",
         summary: "Tells hash, revision, keys and size of a snapshot.",
-        more: "Checks the snapshot's checksum first.",
-        flags: &[&WRITE_OUT, &SCRATCH],
+        more: "Checks the snapshot's checksum first. Of a snapshot of etcd it tells what etcd's own tool tells: its \
+               hash, and how many versions of keys and other entries there are.",
+        flags: &[&WRITE_OUT, &SCRATCH, &SKIP_HASH],
         run: status::snapshot,
     },
     Command {
@@ -161,8 +166,8 @@ pub(super) const COMMANDS: &[Command] = &[
         summary: "Makes the data directory of a member of a new cluster out of a snapshot.",
         more: "Run it once for each member, with the same snapshot, --initial-cluster and --initial-cluster-token, \
                and each time another --name, --initial-advertise-peer-urls and --data-dir; then start all of them \
-               with the same flags. The snapshot is one that `etcdctl snapshot save` took of skiff. The directory \
-               must not exist, or be empty; it appears at the end and whole, or not at all.",
+               with the same flags. The snapshot is one that `etcdctl snapshot save` took of skiff or of etcd, or \
+               (with --skip-hash-check) the file member/snap/db of an etcd that does not run. The directory must not exist, or be empty; it appears at the end and whole, or not at all.",
         flags: &[
             &RESTORED_DIR,
             &NAME,
@@ -176,6 +181,15 @@ pub(super) const COMMANDS: &[Command] = &[
             &WRITE_OUT,
         ],
         run: restore::run,
+    },
+    Command {
+        name: "snapshot export",
+        usage: "<data-dir or snapshot> <file>",
+        summary: "Writes a snapshot that etcd's own tools restore.",
+        more: "All keys with their revisions and history, leases, users and roles go along; members do not: `etcdutl \
+               snapshot restore` is told the new ones. Watches go on where they were.",
+        flags: &[&DATA_DIR, &WRITE_OUT, &SCRATCH, &SKIP_HASH],
+        run: export::run,
     },
     Command {
         name: "version",

@@ -2,14 +2,15 @@
 //! snapshots. What etcd's `etcdutl` does, and a bit more.
 //!
 //! Whatever only looks, looks at a stand-in: the member's files stay as they
-//! are. Only `defrag` writes to them, and only `snapshot restore` makes new
-//! ones. All of them refuse a data directory that a process has locked.
+//! are. Only `defrag` writes to them, only `snapshot restore` makes new ones,
+//! and only `snapshot export` makes a snapshot. All of them refuse a data directory that a process has locked.
 
 mod arguments;
 mod command;
 mod defrag;
 mod dump_keys;
 mod dump_log;
+mod export;
 mod hashkv;
 mod help;
 mod json;

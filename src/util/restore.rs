@@ -1,7 +1,6 @@
 //! `snapshot restore`: a member of a new cluster, from a snapshot.
 
 use std::fs::{self, File};
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use skiff_store::mvcc::audit;
 use super::Problem;
 use super::arguments::Arguments;
 use super::output;
-use super::source::open_snapshot;
+use super::source::{checksum, open_snapshot, unpack_snapshot};
 use super::status::hex;
 use crate::cli::{Request, Settings};
 use crate::config::Config;
@@ -36,9 +35,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
         ));
     }
     let config = config(arguments)?;
-    let checksum = if arguments.bool("skip-hash-check") { Checksum::Ignore } else { Checksum::Compare };
     check_target(&config.data_dir)?;
-    let restored = make(&snapshot, checksum, &config, bump)?;
+    let restored = make(&snapshot, checksum(arguments), &config, bump)?;
     report(arguments, &config, &restored)
 }
 
@@ -80,7 +78,7 @@ fn check_target(dir: &Path) -> Result<(), String> {
 /// Makes everything in a directory beside and renames it: what is at the
 /// directory's own name is whole or not there.
 fn make(snapshot: &Path, checksum: Checksum, config: &Config, bump: Option<i64>) -> Result<Restored, String> {
-    let archive = BufReader::with_capacity(256 << 10, open_snapshot(snapshot)?);
+    let file = open_snapshot(snapshot)?;
     let target =
         std::path::absolute(&config.data_dir).map_err(|e| format!("{}: {e}", config.data_dir.display()))?;
     let mut name = target.file_name().ok_or("--data-dir names no directory")?.to_owned();
@@ -99,7 +97,8 @@ fn make(snapshot: &Path, checksum: Checksum, config: &Config, bump: Option<i64>)
         audit(&engine, None)?;
         Ok(Arc::new(engine) as Arc<dyn Engine>)
     };
-    let restored = offline::restore(archive, checksum, &node, bump, engine);
+    let unpack = |dir: &Path| unpack_snapshot(file, checksum, dir);
+    let restored = offline::restore(&node, bump, unpack, engine);
     let done = restored.map_err(|error| format!("{}: {error}", snapshot.display())).and_then(|restored| {
         fs::rename(&beside, &target)
             .map_err(|e| format!("cannot rename {} to {}: {e}", beside.display(), target.display()))?;

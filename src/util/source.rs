@@ -8,8 +8,10 @@ use std::sync::Arc;
 
 use skiff_raft::offline::{MemberFiles, MemberState};
 use skiff_store::Error;
-use skiff_store::archive::{Scratch, unpack};
+use skiff_store::archive::{Checksum, Scratch, unpack_with};
+use skiff_store::engine::Engine;
 use skiff_store::engine::rocks::{RocksEngine, RocksOptions, mirror};
+use skiff_store::etcd_snapshot::{EtcdSnapshot, is_etcd_snapshot};
 
 use super::arguments::Arguments;
 use crate::process::{DirLock, lock_for_reading};
@@ -23,11 +25,17 @@ const ATTEMPTS: u32 = 100;
 pub(super) enum Place {
     /// The data directory of a member.
     DataDir(PathBuf),
-    /// A file made by `etcdctl snapshot save`.
+    /// A file made by `etcdctl snapshot save`, of skiff or of etcd.
     Snapshot(PathBuf),
 }
 
 impl Place {
+    /// What is at a path.
+    pub(super) fn at(path: &str) -> Self {
+        let path = PathBuf::from(path);
+        if path.is_dir() { Place::DataDir(path) } else { Place::Snapshot(path) }
+    }
+
     pub(super) fn path(&self) -> &Path {
         match self {
             Place::DataDir(path) | Place::Snapshot(path) => path,
@@ -86,7 +94,7 @@ impl Source {
                 let size = file.metadata().map_err(|e| format!("{}: {e}", path.display()))?.len();
                 let scratch = scratch(arguments)?;
                 let names = Names { stand_in: scratch.path().join("state"), original: path.clone() };
-                unpack(BufReader::with_capacity(READ_BYTES, file), &names.stand_in)
+                unpack_snapshot(file, checksum(arguments), &names.stand_in)
                     .map_err(|error| format!("{}: {}", path.display(), names.explain(error)))?;
                 let engine = open_engine(&names)?;
                 Ok(Self { engine, files: None, size, names, _scratch: scratch, _lock: None })
@@ -113,6 +121,25 @@ impl Source {
 /// Opens a snapshot's file.
 pub(super) fn open_snapshot(path: &Path) -> Result<File, String> {
     File::open(path).map_err(|e| format!("cannot open the snapshot {}: {e}", path.display()))
+}
+
+/// Whether the checksum of a snapshot counts.
+pub(super) fn checksum(arguments: &Arguments) -> Checksum {
+    if arguments.bool("skip-hash-check") { Checksum::Ignore } else { Checksum::Compare }
+}
+
+/// Makes the database that a snapshot holds, ours or etcd's, in `dir`, which
+/// must not exist.
+pub(super) fn unpack_snapshot(file: File, checksum: Checksum, dir: &Path) -> Result<(), Error> {
+    if !is_etcd_snapshot(&file)? {
+        return unpack_with(BufReader::with_capacity(READ_BYTES, file), dir, checksum).map(drop);
+    }
+    let snapshot = EtcdSnapshot::open(file, checksum)?;
+    fs::create_dir(dir).map_err(|e| Error::Storage(format!("{}: {e}", dir.display())))?;
+    let options = RocksOptions { compact: false, ..RocksOptions::default() };
+    let engine = Arc::new(RocksEngine::open(dir, &options)?);
+    snapshot.fill(engine.clone())?;
+    engine.flush()
 }
 
 /// Locks a data directory, to look at it.

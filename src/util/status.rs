@@ -1,10 +1,12 @@
 //! `status`: what a data directory or a snapshot holds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use skiff_raft::offline::{MemberFiles, MemberState};
+use skiff_store::Error;
 use skiff_store::engine::Engine;
+use skiff_store::etcd_snapshot::{EtcdSnapshot, is_etcd_snapshot};
 use skiff_store::mvcc::stored_format;
 use skiff_store::pb::etcdserverpb::AlarmType;
 
@@ -12,7 +14,7 @@ use super::Problem;
 use super::arguments::Arguments;
 use super::hashkv;
 use super::output;
-use super::source::{Place, Source};
+use super::source::{Place, Source, checksum, open_snapshot};
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
     let place = arguments.place()?;
@@ -31,15 +33,39 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
 /// As `etcdutl snapshot status`.
 pub(super) fn snapshot(arguments: &Arguments) -> Result<(), Problem> {
     let path = PathBuf::from(arguments.word("a snapshot")?);
-    let source = Source::open(&Place::Snapshot(path), arguments)?;
-    let mut answer = Map::new();
-    describe_store(&source, &source.state()?, &mut answer)?;
+    let answer = match of_etcd(&path, arguments)? {
+        Some(answer) => answer,
+        None => {
+            let source = Source::open(&Place::Snapshot(path), arguments)?;
+            let mut answer = Map::new();
+            describe_store(&source, &source.state()?, &mut answer)?;
+            answer
+        }
+    };
     let text = |name: &str| answer.get(name).map(Value::to_string).unwrap_or_default();
     let hash = answer.get("hash").and_then(Value::as_u64).unwrap_or_default();
-    let simple = format!("{hash:x}, {}, {}, {}\n", text("revision"), text("totalKey"), human(source.size));
+    let size = answer.get("totalSize").and_then(Value::as_u64).unwrap_or_default();
+    let simple = format!("{hash:x}, {}, {}, {}\n", text("revision"), text("totalKey"), human(size));
     let columns =
         [("HASH", "hash"), ("REVISION", "revision"), ("TOTAL KEYS", "totalKey"), ("TOTAL SIZE", "totalSize")];
     output::answer(arguments, &answer, &simple, &columns)
+}
+
+/// What etcd's own tool says of a snapshot in etcd's format; `None` of another.
+fn of_etcd(path: &Path, arguments: &Arguments) -> Result<Option<Map<String, Value>>, String> {
+    let file = open_snapshot(path)?;
+    let failed = |error: Error| format!("{}: {error}", path.display());
+    if !is_etcd_snapshot(&file).map_err(failed)? {
+        return Ok(None);
+    }
+    let snapshot = EtcdSnapshot::open(file, checksum(arguments)).map_err(failed)?;
+    let summary = snapshot.summary().map_err(failed)?;
+    let mut answer = Map::new();
+    answer.insert("hash".into(), summary.hash.into());
+    answer.insert("revision".into(), summary.revision.into());
+    answer.insert("totalKey".into(), summary.total_key.into());
+    answer.insert("totalSize".into(), summary.total_size.into());
+    Ok(Some(answer))
 }
 
 fn describe_store(

@@ -7,7 +7,7 @@
 //! manifest says the version of this format; it is called `skiff-snapshot`.
 //!
 //! Not here: what etcd's own offline tools read (they open a snapshot as a
-//! bbolt database).
+//! bbolt database); that is [`crate::etcd_snapshot`].
 
 mod pack;
 mod tar;

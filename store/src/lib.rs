@@ -10,6 +10,8 @@
 //! * [`watch`]: reports changes to watchers, with bounded memory.
 //! * [`clock`]: the seam to time.
 //! * [`archive`]: snapshots as files.
+//! * [`bbolt`]: the file format that etcd keeps its state in.
+//! * [`etcd_snapshot`]: etcd's own snapshots, read and written.
 //! * [`sole`]: the membership of a store without members.
 //! * [`local`]: a store without consensus, for tests and as a model.
 //! * `conformance` (with the feature of that name): what every store must do.
@@ -19,11 +21,13 @@
 pub mod api;
 pub mod archive;
 pub mod auth;
+pub mod bbolt;
 pub mod clock;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod engine;
 pub mod error;
+pub mod etcd_snapshot;
 pub mod index;
 pub mod local;
 mod metrics;

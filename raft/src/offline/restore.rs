@@ -1,9 +1,7 @@
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
 use prost::Message;
-use skiff_store::archive::{self, Checksum};
 use skiff_store::engine::Engine;
 use skiff_store::error::{Error, Result};
 use skiff_store::mvcc::{Rebase, rebase};
@@ -39,18 +37,18 @@ pub struct Restored {
 /// `initial_cluster`. All of it is durable when this returns; where it fails
 /// or the machine stops, what was made so far is of no use.
 ///
-/// `engine` opens the database in a directory and checks all of it. With
-/// `bump`, revisions go on that much higher, and all before are compacted.
+/// `unpack` makes the database that the snapshot holds in a directory, which
+/// does not exist; `engine` opens it there and checks all of it. With `bump`,
+/// revisions go on that much higher, and all before are compacted.
 ///
 /// # Errors
 /// [`Error::Corruption`] where the snapshot is damaged; [`Error::Other`] where
 /// the settings contradict each other; [`Error::Storage`] where the disk fails
 /// or a newer version wrote the snapshot.
 pub fn restore(
-    snapshot: impl Read,
-    checksum: Checksum,
     config: &NodeConfig,
     bump: Option<i64>,
+    unpack: impl FnOnce(&Path) -> Result<()>,
     engine: impl FnOnce(&Path) -> Result<Arc<dyn Engine>>,
 ) -> Result<Restored> {
     let first = bootstrap::new(config)?;
@@ -68,7 +66,7 @@ pub fn restore(
     let root = dir.join("state");
     create_private(&root).map_err(failed)?;
     let state = StateDir::first(&root);
-    archive::unpack_with(snapshot, &state, checksum)?;
+    unpack(&state)?;
     let position = codec::encode_position(Some(&at), &membership);
     let revision = {
         let engine = engine(&state)?;

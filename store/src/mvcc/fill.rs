@@ -8,9 +8,11 @@ use prost::Message;
 use crate::engine::{Batch, Cf, Engine};
 use crate::error::{Error, Result};
 use crate::mvcc::evaluate::{EVENT_DELETE, EVENT_PUT, row_bytes};
-use crate::mvcc::state::{COMPACTION_ROW, STATE_ROW, decode};
-use crate::mvcc::{Version, check_format, keys};
-use crate::pb::skiff::v1::{StoredCompaction, StoredState};
+use crate::mvcc::state::{
+    COMPACTION_ROW, FORMAT_ROW, ROLE_PREFIX, STATE_ROW, USER_PREFIX, decode, named_row,
+};
+use crate::mvcc::{FORMAT, Version, check_format, keys};
+use crate::pb::skiff::v1::{StoredCompaction, StoredLease, StoredRole, StoredState, StoredUser};
 
 /// Bytes written at once.
 const BATCH_BYTES: i64 = 4 << 20;
@@ -58,6 +60,8 @@ impl Filler {
     /// # Errors
     /// Faults of the engine.
     pub fn small_row(&mut self, cf: Cf, key: Bytes, value: Bytes) -> Result<()> {
+        // What is no key counts for the batch, not for the size of the state.
+        self.batch_bytes += (key.len() + value.len()) as i64;
         self.batch.put(cf, key, value);
         self.added(0)
     }
@@ -69,6 +73,40 @@ impl Filler {
     pub fn state(&mut self, stored: &[u8]) -> Result<()> {
         self.stored = Some(decode(stored, "of the state")?);
         Ok(())
+    }
+
+    /// Adds a lease.
+    ///
+    /// # Errors
+    /// Faults of the engine.
+    pub fn lease(&mut self, lease: &StoredLease) -> Result<()> {
+        self.small_row(Cf::Leases, keys::lease_key(lease.id), lease.encode_to_vec().into())
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// Faults of the engine.
+    pub fn user(&mut self, user: &StoredUser) -> Result<()> {
+        self.small_row(Cf::Meta, named_row(USER_PREFIX, &user.name), user.encode_to_vec().into())
+    }
+
+    /// Adds a role.
+    ///
+    /// # Errors
+    /// Faults of the engine.
+    pub fn role(&mut self, role: &StoredRole) -> Result<()> {
+        self.small_row(Cf::Meta, named_row(ROLE_PREFIX, &role.name), role.encode_to_vec().into())
+    }
+
+    /// Sets the record of a state that no store of ours had before, after
+    /// everything else was added.
+    pub fn fresh_state(&mut self, stored: StoredState) {
+        if stored.auth_enabled {
+            // A binary that knows no users must not serve this store to anyone.
+            self.batch.put(Cf::Meta, FORMAT_ROW, FORMAT.to_be_bytes().to_vec());
+        }
+        self.stored = Some(StoredState { bytes_written: self.total_bytes, ..stored });
     }
 
     fn added(&mut self, bytes: i64) -> Result<()> {

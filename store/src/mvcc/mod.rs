@@ -18,6 +18,7 @@
 
 mod adopt;
 mod audit;
+mod chronicle;
 mod compaction;
 pub mod compare;
 mod evaluate;
@@ -58,6 +59,7 @@ use crate::pb::skiff::v1::{Command, StoredLease};
 use crate::watch::{Hub, PublishedEvent, WatchSpec, Watcher};
 
 pub use audit::{Audit, IndexFile, audit};
+pub use chronicle::Chronicle;
 pub use evaluate::MAX_LEASE_TTL;
 pub use export::{Export, Version};
 pub use fill::Filler;

@@ -17,6 +17,7 @@ use crate::pb::skiff::v1::LeaseRevoke;
 use crate::pb::skiff::v1::command::Op;
 use crate::watch::History;
 
+mod chronicle;
 mod fuzz;
 mod offline;
 
