@@ -22,6 +22,9 @@ pub(crate) struct Coverage {
 /// Why a field is not seen with a value, or only here.
 const FIELDS: &str = include_str!("fields.txt");
 
+/// The fields of each message.
+pub(crate) type Fields = BTreeMap<String, Vec<(String, Stand)>>;
+
 /// How a field stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stand {
@@ -110,7 +113,7 @@ impl Coverage {
     ///
     /// # Errors
     /// Fields that no script sends or sees, and reasons that no longer hold.
-    pub(crate) fn fields(&self) -> Result<BTreeMap<String, Vec<(String, Stand)>>, Vec<String>> {
+    pub(crate) fn fields(&self) -> Result<Fields, Vec<String>> {
         let reasons: BTreeMap<&str, &str> = FIELDS
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -122,7 +125,7 @@ impl Coverage {
             self.reach(response, &mut reached);
         }
         let mut faults = Vec::new();
-        let mut table: BTreeMap<String, Vec<(String, Stand)>> = BTreeMap::new();
+        let mut table = Fields::new();
         for (message, fields) in reached {
             for (name, works) in fields {
                 let full = format!("{message}.{name}");

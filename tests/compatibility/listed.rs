@@ -116,10 +116,8 @@ pub(crate) async fn metrics(oracle: &Side, subject: &Side) -> Result<Result<Vec<
         .filter_map(|line| line.split_once(" | "))
         .collect();
     let mut missing = Vec::new();
-    let mut table: Vec<Line> = absent
-        .iter()
-        .map(|(prefix, why)| (format!("`{prefix}*`"), format!("not applicable ({why})")))
-        .collect();
+    let mut table: Vec<Line> =
+        absent.iter().map(|(prefix, why)| (format!("`{prefix}*`"), (*why).to_owned())).collect();
     for (name, labels) in &expected {
         if absent.iter().any(|(prefix, _)| name.starts_with(prefix)) {
             continue;

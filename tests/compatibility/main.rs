@@ -61,7 +61,7 @@ async fn the_surface_stands_as_the_page_says() {
     });
     let fields = coverage.fields().unwrap_or_else(|missing| {
         faults.push(format!("fields without a place:\n{}", missing.join("\n")));
-        page::Fields::new()
+        coverage::Fields::new()
     });
     let metrics = listed::metrics(&oracle, &subject).await.expect("both tell their metrics");
     let metrics = metrics.unwrap_or_else(|missing| {

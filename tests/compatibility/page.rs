@@ -1,9 +1,8 @@
 //! The page: `docs/etcd-compatibility.md`.
 
-use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::coverage::Stand;
+use crate::coverage::{Fields, Stand};
 use crate::script::{Expectation, Item};
 
 /// A line of a table beside the scripts: what, and how it stands.
@@ -19,9 +18,6 @@ apart, and headers that etcd 3.5 leaves empty and are filled here. \"works\" is
 written of a call only where every answer was equal. Random sequences are compared by `tests/differential`. `UPDATE_DOCS=1 cargo test --test
 compatibility` writes this page anew.
 ";
-
-/// The fields of each message.
-pub(crate) type Fields = BTreeMap<String, Vec<(String, Stand)>>;
 
 /// Writes the page.
 pub(crate) fn page(items: &[Item], messages: &Fields, flags: &[Line], metrics: &[Line]) -> String {

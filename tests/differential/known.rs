@@ -19,11 +19,15 @@ pub(crate) fn hash_kv(answer: &mut HashKvResponse) {
     answer.hash_revision = 0;
 }
 
-/// Fields since 3.6.
+/// Fields since 3.6, and what is in use of an empty store.
 pub(crate) fn status(answer: &mut StatusResponse) {
     answer.storage_version.clear();
     answer.db_size_quota = 0;
     answer.downgrade_info = None;
+    // bbolt's own pages are in use before anything is written; here nothing is.
+    if answer.header.is_some_and(|header| header.revision <= 1) {
+        answer.db_size_in_use = 0;
+    }
 }
 
 /// etcd leaves these headers out (Defragment, MoveLeader) or their revision (MemberList); here every header
