@@ -25,7 +25,7 @@ fn skiff() -> Program {
 /// The tool for files: ours, or etcd's own.
 fn util(program: &Program, args: &[&str]) -> Finished {
     let mut command = match program {
-        Program::Skiff(path) => {
+        Program::Skiff(path) | Program::Kine { binary: path, .. } => {
             let mut command = Command::new(path);
             command.args(["etcd", "util"]);
             command

@@ -9,8 +9,8 @@ use skiff_test_support::certificates::NAMELESS;
 use skiff_test_support::ports::free_port;
 use skiff_test_support::{Scratch, certificates};
 
-use skiff_test_support::http::{Answer, Asked, ask};
 use crate::pair::Pair;
+use skiff_test_support::http::{Answer, Asked, ask};
 
 const TEXT: &str =
     "CommonName of client sending a request against gateway will be ignored and not used as expected\n";
