@@ -42,7 +42,7 @@ impl Endpoint {
                 None => item,
             };
             let scheme = scheme.as_deref().ok_or_else(|| {
-                format!("an endpoint has no scheme: want http://, https://, unix:// or unixs://")
+                "an endpoint has no scheme: want http://, https://, unix:// or unixs://".to_owned()
             })?;
             let endpoint = Endpoint::parse(scheme, rest).map_err(|e| {
                 // What stands before an @ may be a password.
