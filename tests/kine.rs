@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use databases::{Disk, MariadbServer, PostgresServer, Stop, every_database, free_port};
 use rustix::process::{Pid, Signal, kill_process};
 use skiff_test_support::tools::{Finished, etcdctl, oracle};
+use skiff_test_support::{Member, Program, Scratch};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -275,4 +276,19 @@ fn what_cannot_be_is_told_at_once() {
     }
     let help = skiff().arg("--help").output().expect("skiff runs");
     assert!(String::from_utf8_lossy(&help.stdout).contains("--datastore-max-open-connections"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_etcd_elsewhere_is_passed_through() {
+    let scratch = Scratch::new("kine-etcd");
+    let etcd = Member::single(Program::oracle(), scratch.path()).await.expect("etcd starts");
+    let kine = Kine::start(scratch.path(), &format!("http://{}", etcd.address()), &[]);
+    assert_eq!(kine.ok("put a 1").await, "OK\n");
+    assert_eq!(kine.ok("get a").await, "a\n1\n");
+    kine.ok("lease grant 600").await;
+    assert!(kine.ok("endpoint status -w fields").await.contains("\"Version\" : \"3.5"));
+    kine.stop();
+    let mut refused = Kine::launch(scratch.path(), "127.0.0.1:0", "https://127.0.0.1:1", &[]);
+    assert_eq!(refused.exit_code(), Some(1));
+    assert!(refused.log().contains("--ca-file"), "{}", refused.log());
 }

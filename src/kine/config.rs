@@ -64,13 +64,6 @@ impl Config {
         };
         let datastore = Datastore::parse(settings.text("endpoint"), database_tls(settings))
             .map_err(|problem| format!("--endpoint: {problem}"))?;
-        if let Datastore::Etcd(_) = &datastore {
-            return Err(
-                "--endpoint: an external etcd needs no server in between; give its addresses to the \
-                        clients, or name an SQL database"
-                    .to_owned(),
-            );
-        }
         let batch = settings.int("compact-batch-size");
         if batch < MIN_BATCH {
             return Err(format!("--compact-batch-size must be at least {MIN_BATCH}"));
@@ -148,6 +141,8 @@ fn pool(settings: &Settings) -> Result<PoolOptions, String> {
         max_open: count("datastore-max-open-connections")?,
         max_lifetime: settings.duration("datastore-connection-max-lifetime"),
         max_idle_time: settings.duration("datastore-connection-max-idle-time"),
+        slow_info: settings.duration("slow-sql-threshold"),
+        slow_warning: settings.duration("slow-sql-warning-threshold"),
         ..default
     })
 }

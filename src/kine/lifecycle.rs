@@ -3,16 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use skiff_kine_api::ApiConfig;
 use skiff_sql::db::{self, Database, DbErrorKind};
+use skiff_sql::endpoint::Endpoint as Datastore;
 use skiff_sql::{SqlConfig, SqlStore};
 use skiff_store::clock::SystemClock;
 use skiff_store::{Cluster, Store};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::compaction;
 use super::config::Config;
+use super::{compaction, upstream};
 use crate::config::Endpoint;
 use crate::serve::{Access, ConnectionOptions, Listener, Port, Stop, bind, bind_private, serve};
 use crate::tls::ServerTls;
@@ -36,6 +38,8 @@ struct Opened {
 /// Serves until a signal, or until it cannot go on.
 pub(super) async fn run(config: Config) -> Result<(), String> {
     let mut signals = process::Signals::new().map_err(|e| format!("cannot handle signals: {e}"))?;
+    let replica = config.replica_dir.as_ref();
+    let _lock = replica.map(|dir| process::lock_dir("replica directory", dir)).transpose()?;
     let opened = Opened {
         client: bind_private(&config.listen)?,
         metrics: match &config.metrics {
@@ -50,15 +54,15 @@ pub(super) async fn run(config: Config) -> Result<(), String> {
         skiff_version = env!("CARGO_PKG_VERSION"),
         "starting"
     );
-    let store = tokio::select! {
-        opened = open(&config) => opened?,
+    let (stop_clients, stop) = Stop::new();
+    let served = tokio::select! {
+        served = open(&config, &stop) => served?,
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before the database was open");
             return Ok(());
         }
     };
-    let (stop_clients, stop) = Stop::new();
-    let mut clients = spawn(&config, opened, &store, &stop);
+    let mut clients = spawn(&config, opened, &served, &stop);
     tracing::info!(url = %config.listen, "ready to serve client requests");
     process::notify("READY=1");
     let name = signals.next().await;
@@ -70,7 +74,9 @@ pub(super) async fn run(config: Config) -> Result<(), String> {
             tracing::warn!("some requests did not end in time and are cut");
             clients.shutdown().await;
         }
-        if tokio::time::timeout(CLOSE_TIMEOUT, store.stop()).await.is_err() {
+        if let Some(store) = &served.store
+            && tokio::time::timeout(CLOSE_TIMEOUT, store.stop()).await.is_err()
+        {
             tracing::warn!("the store did not end its work in time");
         }
         tracing::info!("stopped");
@@ -82,8 +88,32 @@ pub(super) async fn run(config: Config) -> Result<(), String> {
     Ok(())
 }
 
+/// What the ports serve.
+struct Served {
+    client: Router,
+    metrics: Router,
+    /// The store, where it is in this process.
+    store: Option<Arc<SqlStore>>,
+}
+
+/// Puts together what is served: a store in a database, or an etcd elsewhere.
+async fn open(config: &Config, stop: &Stop) -> Result<Served, String> {
+    if let Datastore::Etcd(etcd) = &config.datastore {
+        let client = upstream::router(etcd, stop)?;
+        return Ok(Served { metrics: upstream::metrics(&client), client, store: None });
+    }
+    let sql = open_store(config).await?;
+    let (cluster, store): (Arc<dyn Cluster>, Arc<dyn Store>) = (sql.clone(), sql.clone());
+    let api = ApiConfig { progress_interval: config.progress_interval, ..ApiConfig::default() };
+    Ok(Served {
+        client: skiff_kine_api::router(store.clone(), cluster.clone(), api.clone(), stop.receiver()),
+        metrics: skiff_kine_api::metrics_router(store, cluster, api),
+        store: Some(sql),
+    })
+}
+
 /// Opens the database, for which it waits, and the store in it.
-async fn open(config: &Config) -> Result<Arc<SqlStore>, String> {
+async fn open_store(config: &Config) -> Result<Arc<SqlStore>, String> {
     let db = connect(config).await?;
     let mut sql = SqlConfig {
         replica_dir: config.replica_dir.clone(),
@@ -110,15 +140,11 @@ async fn connect(config: &Config) -> Result<Arc<dyn Database>, String> {
 }
 
 /// Starts what serves and what works in the background.
-fn spawn(config: &Config, opened: Opened, store: &Arc<SqlStore>, stop: &Stop) -> JoinSet<()> {
-    let cluster: Arc<dyn Cluster> = store.clone();
-    let store: Arc<dyn Store> = store.clone();
-    let api = ApiConfig { progress_interval: config.progress_interval, ..ApiConfig::default() };
+fn spawn(config: &Config, opened: Opened, served: &Served, stop: &Stop) -> JoinSet<()> {
     let slots = Arc::new(Semaphore::new(process::connection_slots()));
     let options = ConnectionOptions::for_kine();
     let mut tasks = JoinSet::new();
-    let whole = skiff_kine_api::router(store.clone(), cluster.clone(), api.clone(), stop.receiver());
-    let mut metrics = skiff_kine_api::metrics_router(store.clone(), cluster, api);
+    let (whole, mut metrics) = (served.client.clone(), served.metrics.clone());
     if config.profiling {
         metrics = metrics.merge(profiling::routes());
     }
@@ -131,8 +157,8 @@ fn spawn(config: &Config, opened: Opened, store: &Arc<SqlStore>, stop: &Stop) ->
         tracing::info!(%url, "serving {name} traffic");
         tasks.spawn(serve(listener, port, stop.clone()));
     }
-    if let Some(plan) = config.compaction {
-        tasks.spawn(compaction::run(store, plan, stop.clone()));
+    if let (Some(plan), Some(store)) = (config.compaction, &served.store) {
+        tasks.spawn(compaction::run(store.clone(), plan, stop.clone()));
     }
     tasks
 }

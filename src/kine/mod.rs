@@ -1,8 +1,10 @@
-//! `skiff kine`: the etcd API on an SQL database, with kine's flags.
+//! `skiff kine`: the etcd API on an SQL database, or passed through to an etcd
+//! elsewhere, with kine's flags.
 
 mod compaction;
 mod config;
 mod lifecycle;
+mod upstream;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! TLS of connections to peers.
+//! TLS of connections to peers, and to an external etcd.
 
 use std::sync::Arc;
 
@@ -29,6 +29,14 @@ impl PeerClientTls {
         if options.ca.is_none() && !options.auto {
             return Err("TLS between peers needs --peer-trusted-ca-file: the authorities to trust".to_owned());
         }
+        Self::load(options).map(Some)
+    }
+
+    /// Loads the files of connections to an external etcd.
+    ///
+    /// # Errors
+    /// A sentence with the path.
+    pub(crate) fn load(options: &TlsOptions) -> Result<Arc<PeerClientTls>, String> {
         let mut files = Vec::new();
         if let Some(own) = options.client.as_ref().or(options.server.as_ref()) {
             files.extend([own.cert.clone(), own.key.clone()]);
@@ -36,7 +44,7 @@ impl PeerClientTls {
         files.extend(options.ca.clone());
         files.extend(options.crl.clone());
         let owned = options.clone();
-        Ok(Some(Arc::new(PeerClientTls { config: Reload::new(files, move || build(&owned))? })))
+        Ok(Arc::new(PeerClientTls { config: Reload::new(files, move || build(&owned))? }))
     }
 
     /// The settings for the next connection.

@@ -21,7 +21,7 @@ use rustls::crypto::CryptoProvider;
 
 pub(crate) use accept::accept;
 pub(crate) use client::PeerClientTls;
-pub(crate) use options::TlsOptions;
+pub(crate) use options::{KeyFiles, TlsOptions};
 pub(crate) use server::ServerTls;
 
 /// The cryptography used, cut down to the named cipher suites if any are.

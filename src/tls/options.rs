@@ -84,12 +84,12 @@ impl TlsOptions {
         options.check("peer-")
     }
 
-    /// The flags of `skiff kine`; it has few.
-    pub(crate) fn for_kine(settings: &Settings) -> Result<TlsOptions, String> {
-        let options = TlsOptions {
-            server: key_files(settings, "server-cert-file", "server-key-file")?,
+    /// Nothing configured.
+    pub(crate) fn none() -> TlsOptions {
+        TlsOptions {
+            server: None,
             client: None,
-            ca: path(settings, "trusted-ca-file"),
+            ca: None,
             crl: None,
             allowed_names: Vec::new(),
             allowed_hosts: Vec::new(),
@@ -98,6 +98,15 @@ impl TlsOptions {
             auto_years: 1,
             versions: vec![&rustls::version::TLS12, &rustls::version::TLS13],
             suites: Vec::new(),
+        }
+    }
+
+    /// The flags of `skiff kine`; it has few.
+    pub(crate) fn for_kine(settings: &Settings) -> Result<TlsOptions, String> {
+        let options = TlsOptions {
+            server: key_files(settings, "server-cert-file", "server-key-file")?,
+            ca: path(settings, "trusted-ca-file"),
+            ..TlsOptions::none()
         };
         if options.ca.is_some() && options.server.is_none() {
             return Err(

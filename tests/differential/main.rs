@@ -8,10 +8,14 @@
 //! * `SKIFF_DIFF_SEQUENCES`: how many sequences of keys to run, and of the others in proportion.
 //! * `SKIFF_DIFF_SEED`: the seed of the run, `random` for another one each time; without it the same one, so
 //!   that a change is judged by what it changes. A failure prints it and how to replay its sequence alone.
+//! * `SKIFF_DIFF_SQL_BLOCKS`: how many blocks to run over each SQL database.
 //! * `SKIFF_DIFF_BLOCK`: run only this block of the run.
 //! * `SKIFF_DIFF_WORKERS`: how many blocks at once.
 //! * `SKIFF_DIFF_FAILURES`: stop after this many failures.
 //! * `SKIFF_TEST_SUBJECT`: examine another binary, or `etcd` itself.
+
+#[path = "../../store/sql/tests/support/mod.rs"]
+mod databases;
 
 mod answer;
 mod call;
@@ -51,10 +55,6 @@ const KINDS: [Kind; 12] =
 const BLOCK: u64 = 50;
 
 impl Kind {
-    fn of(block: u64) -> Self {
-        KINDS[(block % KINDS.len() as u64) as usize]
-    }
-
     /// Sequences on one pair of servers: no more than one where users are left behind.
     fn sequences(self) -> u64 {
         match self {
@@ -115,6 +115,8 @@ fn seed() -> u64 {
 /// What the workers of a run share.
 struct Run {
     seed: u64,
+    /// The kinds of blocks, in turn.
+    kinds: &'static [Kind],
     blocks: u64,
     next: AtomicU64,
     sequences: AtomicU64,
@@ -128,16 +130,59 @@ struct Run {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_equal_etcds() {
+    let subject = Program::subject(env!("CARGO_BIN_EXE_skiff"));
+    let run = compare(subject, &KINDS, blocks(setting("SKIFF_DIFF_SEQUENCES", 1000))).await;
+    let tally = run.tally.lock().expect("a worker of the test panicked");
+    if run.only.is_none() {
+        for what in SEEN {
+            assert!(tally.keys().any(|kind| kind.contains(what)), "no step was answered {what:?}");
+        }
+    }
+}
+
+/// The same over each SQL database: what is compared above is the API and the state machine, here it is
+/// what lies below.
+mod over_sql {
+    use super::databases::{Disk, MariadbServer, PostgresServer};
+    use super::*;
+
+    async fn answers_equal(endpoint: String) {
+        let subject = Program::Kine { binary: env!("CARGO_BIN_EXE_skiff").into(), endpoint };
+        compare(subject, &[Keys, Queues, Keys], setting("SKIFF_DIFF_SQL_BLOCKS", 3)).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn sqlite() {
+        let scratch = skiff_test_support::Scratch::new("differential-sqlite");
+        answers_equal(format!("sqlite://{}/{{fresh}}.db", scratch.path().display())).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn postgres() {
+        let server = tokio::task::block_in_place(|| PostgresServer::start(Disk::Relaxed));
+        answers_equal(server.endpoint("{fresh}")).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn mariadb() {
+        let server = tokio::task::block_in_place(|| MariadbServer::start(Disk::Relaxed));
+        answers_equal(server.endpoint("{fresh}")).await;
+    }
+}
+
+/// Compares a subject with etcd, in so many blocks of some kinds.
+async fn compare(subject: Program, kinds: &'static [Kind], blocks: u64) -> Arc<Run> {
     let run = Arc::new(Run {
         seed: seed(),
-        blocks: blocks(setting("SKIFF_DIFF_SEQUENCES", 1000)),
+        kinds,
+        blocks,
         next: AtomicU64::new(0),
         sequences: AtomicU64::new(0),
         steps: AtomicU64::new(0),
         failures: AtomicU64::new(0),
         most_failures: setting("SKIFF_DIFF_FAILURES", 1),
         only: std::env::var("SKIFF_DIFF_BLOCK").ok().and_then(|text| text.parse().ok()),
-        subject: Program::subject(env!("CARGO_BIN_EXE_skiff")),
+        subject,
         tally: Mutex::new(BTreeMap::new()),
     });
     println!("SKIFF_DIFF_SEED={}", run.seed);
@@ -151,17 +196,12 @@ async fn answers_equal_etcds() {
         run.sequences.load(Ordering::SeqCst),
         run.steps.load(Ordering::SeqCst)
     );
-    let tally = run.tally.lock().expect("a worker of the test panicked");
-    for (kind, count) in tally.iter() {
+    for (kind, count) in run.tally.lock().expect("a worker of the test panicked").iter() {
         println!("{count:8} {kind}");
     }
     let failures = run.failures.load(Ordering::SeqCst);
     assert!(failures == 0, "{failures} sequences differ; run again with SKIFF_DIFF_SEED={}", run.seed);
-    if run.only.is_none() {
-        for what in SEEN {
-            assert!(tally.keys().any(|kind| kind.contains(what)), "no step was answered {what:?}");
-        }
-    }
+    run
 }
 
 async fn worker(run: Arc<Run>) {
@@ -186,7 +226,7 @@ async fn run_block(run: &Run, block: u64) {
             return;
         }
     };
-    let kind = Kind::of(block);
+    let kind = run.kinds[(block % run.kinds.len() as u64) as usize];
     for number in 0..kind.sequences() {
         if run.failures.load(Ordering::SeqCst) >= run.most_failures {
             return;

@@ -58,7 +58,7 @@ impl Pair {
         let (oracle_dir, subject_dir) = (scratch.path().join("etcd"), scratch.path().join("subject"));
         let (oracle, subject) = tokio::try_join!(
             Side::start(Program::oracle(), &oracle_dir),
-            Side::start(subject.clone(), &subject_dir),
+            Side::start(subject.fresh(), &subject_dir),
         )?;
         Ok(Pair {
             oracle,

@@ -60,7 +60,12 @@ pub(crate) struct Side {
 impl Side {
     /// Starts a fresh server in `dir`.
     pub(crate) async fn start(program: Program, dir: &Path) -> Result<Side, Fault> {
-        let mut options = MemberOptions::single(program, dir).flag("--bcrypt-cost=4");
+        let mut options = MemberOptions::single(program, dir);
+        options = match options.program.is_kine() {
+            // kine has no flag for the cost; progress is reported as rarely as by etcd.
+            true => options.flag("--watch-progress-notify-interval=10m"),
+            false => options.flag("--bcrypt-cost=4"),
+        };
         if options.program.is_etcd() {
             // Its durability is not what is looked at.
             options = options.flag("--unsafe-no-fsync").flag("--log-level=error");

@@ -2,11 +2,13 @@
 
 use std::sync::LazyLock;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts};
 
 /// The metrics of the process.
 pub(crate) struct Metrics {
     pub(crate) compactions: IntCounterVec,
+    pub(crate) sql: IntCounterVec,
+    pub(crate) sql_seconds: HistogramVec,
     pub(crate) commits: Histogram,
     pub(crate) batch: Histogram,
     pub(crate) retries: IntCounterVec,
@@ -18,6 +20,15 @@ pub(crate) struct Metrics {
 /// All of them, registered on first use.
 pub(crate) static METRICS: LazyLock<Metrics> = LazyLock::new(|| Metrics {
     compactions: registered(counters("kine_compact_total", "Total number of compactions", &["result"])),
+    sql: registered(counters("kine_sql_total", "Total number of SQL operations", &["error_code"])),
+    sql_seconds: registered(
+        HistogramVec::new(
+            HistogramOpts::new("kine_sql_time_seconds", "Length of time per SQL operation")
+                .buckets(prometheus::exponential_buckets(0.0002, 2.0, 16).expect("valid buckets")),
+            &["name", "error_code"],
+        )
+        .expect("a valid metric"),
+    ),
     commits: registered(histogram(
         "skiff_sql_commit_duration_seconds",
         "Time from locking the head to the end of the commit",

@@ -14,6 +14,7 @@ impl Evaluator {
         }
         let stored = &mut self.view.state.stored;
         stored.revision = stored.revision.max(adopt.through);
+        stored.sparse = true;
         WriteReply::Done(stored.revision)
     }
 

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::pb::etcdserverpb::RangeRequest;
@@ -25,7 +26,7 @@ pub enum Program {
     Kine {
         /// The binary.
         binary: PathBuf,
-        /// The datastore.
+        /// The datastore; `{fresh}` in it stands for a new name at each [`Program::fresh`].
         endpoint: String,
     },
 }
@@ -44,6 +45,23 @@ impl Program {
     /// The real etcd.
     pub fn oracle() -> Self {
         Program::Etcd(crate::tools::oracle().etcd)
+    }
+
+    /// The same on a datastore that nobody used.
+    pub fn fresh(&self) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        match self {
+            Program::Kine { binary, endpoint } => {
+                let name = format!("fresh{}", NEXT.fetch_add(1, Ordering::Relaxed));
+                Program::Kine { binary: binary.clone(), endpoint: endpoint.replace("{fresh}", &name) }
+            }
+            other => other.clone(),
+        }
+    }
+
+    /// True for `skiff kine`.
+    pub fn is_kine(&self) -> bool {
+        matches!(self, Program::Kine { .. })
     }
 
     /// True for the real etcd.

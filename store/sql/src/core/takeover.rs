@@ -85,6 +85,7 @@ impl TakeOver<'_> {
             revision,
             compact_revision: if compacted > 0 { compacted } else { NEVER_COMPACTED },
             cluster_version: self.cluster_version.to_owned(),
+            sparse: revision > 1,
             ..Default::default()
         };
         let sql = "INSERT INTO skiff_head (id, format, cluster_id, log_index, revision, state) VALUES (1, ?, \

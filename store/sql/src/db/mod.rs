@@ -13,6 +13,7 @@
 mod dialect;
 mod error;
 mod mysql;
+mod observe;
 mod options;
 mod placeholders;
 mod pool;

@@ -18,6 +18,10 @@ pub struct PoolOptions {
     pub acquire_timeout: Duration,
     /// How long one call may take before the connection counts as lost.
     pub statement_limit: Duration,
+    /// Statements that take longer are logged; zero for none.
+    pub slow_info: Duration,
+    /// Those that take longer are logged as a warning; zero for none.
+    pub slow_warning: Duration,
 }
 
 /// Connections at a time where nobody says how many: half of what Postgres
@@ -33,6 +37,8 @@ impl Default for PoolOptions {
             max_idle_time: Duration::from_secs(120),
             acquire_timeout: Duration::from_secs(15),
             statement_limit: Duration::from_secs(60),
+            slow_info: Duration::from_secs(1),
+            slow_warning: Duration::from_secs(5),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::observe::observe;
 use super::pool::{Driver, Pool, Pooled};
 use super::{DbError, DbErrorKind, Row, Session, Value};
 
@@ -82,7 +83,8 @@ impl<D: Driver> PooledSession<D> {
 
     async fn simple(&mut self, sql: &str) -> Result<u64, DbError> {
         let pooled = connection(&mut self.pooled)?;
-        bounded(self.limit, self.pool.driver.simple(pooled, sql)).await
+        let call = bounded(self.limit, self.pool.driver.simple(pooled, sql));
+        observe(&self.pool.options, sql, call).await
     }
 
     async fn begin_with(&mut self, sql: &str) -> Result<(), DbError> {
@@ -162,7 +164,8 @@ impl<D: Driver> Session for PooledSession<D> {
         let wrapped = self.wrap().await?;
         let before = self.enter()?;
         let connection = connection(&mut self.pooled)?;
-        let result = bounded(self.limit, self.pool.driver.query(connection, sql, args)).await;
+        let call = bounded(self.limit, self.pool.driver.query(connection, sql, args));
+        let result = observe(&self.pool.options, sql, call).await;
         self.leave(before, result.as_ref().err());
         self.unwrap(wrapped, result).await
     }
@@ -176,7 +179,8 @@ impl<D: Driver> Session for PooledSession<D> {
             self.simple(sql).await
         } else {
             let connection = connection(&mut self.pooled)?;
-            bounded(self.limit, self.pool.driver.execute(connection, sql, args)).await
+            let call = bounded(self.limit, self.pool.driver.execute(connection, sql, args));
+            observe(&self.pool.options, sql, call).await
         };
         self.leave(before, result.as_ref().err());
         self.unwrap(wrapped, result).await

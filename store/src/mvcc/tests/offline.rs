@@ -157,3 +157,33 @@ fn an_audit_compares_the_index_file() {
     let error = audit(harness.engine.as_ref(), Some(&path)).unwrap_err().to_string();
     assert!(error.contains(&path.display().to_string()), "{error}");
 }
+
+/// Revisions that another program left out are no damage, and its changes are
+/// like any other.
+#[test]
+fn an_adopted_history_passes_its_audit() {
+    use crate::pb::skiff::v1::{Adopt, AdoptedChange};
+    let engine = Arc::new(crate::engine::mem::MemEngine::new());
+    let mvcc = Mvcc::open(engine.clone(), MvccConfig::default()).unwrap();
+    let change = |key: &'static str, value: &'static str, mod_revision| AdoptedChange {
+        kv: Some(KeyValue { key: key.into(), value: value.into(), mod_revision, ..Default::default() }),
+        deleted: value.is_empty(),
+    };
+    let changes = vec![change("a", "1", 4), change("b", "1", 5), change("a", "2", 9), change("gone", "", 10)];
+    let adopt = Adopt { changes, through: 12 };
+    let entry = |index, op| Entry {
+        term: 1,
+        index,
+        position: Bytes::new(),
+        commands: vec![crate::pb::skiff::v1::Command::from(op)],
+    };
+    mvcc.apply(&[entry(1, crate::pb::skiff::v1::command::Op::Adopt(adopt))]).unwrap();
+    assert_eq!(mvcc.revision(), 12);
+    let put = pb::PutRequest { key: "a".into(), value: "3".into(), ..Default::default() };
+    mvcc.apply(&[entry(2, crate::pb::skiff::v1::command::Op::Put(put))]).unwrap();
+    let found = exported(&mvcc, &all(0, false)).unwrap();
+    let found: Vec<_> =
+        found.iter().map(|v| (v.kv.create_revision, v.kv.mod_revision, v.kv.version)).collect();
+    assert_eq!(found, [(4, 13, 3), (5, 5, 1)]);
+    assert_eq!(audit(engine.as_ref(), None).unwrap().revision, 13);
+}

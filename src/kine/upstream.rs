@@ -1,0 +1,47 @@
+//! An external etcd as the datastore: requests are passed through.
+
+use std::sync::Arc;
+
+use axum::Router;
+use skiff_kine_api::pass_through::{self, Endpoint, Options, TlsSource};
+use skiff_sql::endpoint::{EtcdEndpoint, TlsFiles};
+
+use crate::serve::Stop;
+use crate::tls::{KeyFiles, PeerClientTls, TlsOptions};
+
+/// The router that passes everything on.
+///
+/// # Errors
+/// A sentence, naming the flag or the file.
+pub(super) fn router(etcd: &EtcdEndpoint, stop: &Stop) -> Result<Router, String> {
+    let named = |problem| format!("--endpoint: {problem}");
+    let endpoints = Endpoint::parse_list(&etcd.addresses.join(",")).map_err(named)?;
+    let tls = match endpoints.iter().any(Endpoint::uses_tls) {
+        true => Some(tls(&etcd.tls)?),
+        false => None,
+    };
+    let options = Options { tls, ..Options::default() };
+    pass_through::router(endpoints, options, stop.receiver()).map_err(named)
+}
+
+/// The paths of that router that the port for metrics serves.
+pub(super) fn metrics(router: &Router) -> Router {
+    let paths = ["/metrics", "/health", "/livez", "/readyz"];
+    paths.into_iter().fold(Router::new(), |metrics, path| metrics.route_service(path, router.clone()))
+}
+
+fn tls(files: &TlsFiles) -> Result<TlsSource, String> {
+    if files.ca_file.is_none() && !files.skip_verify {
+        return Err("an etcd over TLS needs --ca-file, the authorities to trust, or --skip-verify".to_owned());
+    }
+    let options = TlsOptions {
+        client: match (&files.cert_file, &files.key_file) {
+            (Some(cert), Some(key)) => Some(KeyFiles { cert: cert.clone(), key: key.clone() }),
+            _ => None,
+        },
+        ca: files.ca_file.clone().filter(|_| !files.skip_verify),
+        ..TlsOptions::none()
+    };
+    let tls: Arc<PeerClientTls> = PeerClientTls::load(&options)?;
+    Ok(Arc::new(move || tls.config()))
+}
