@@ -7,6 +7,7 @@ use skiff_sql::db::PoolOptions;
 use skiff_sql::endpoint::{Endpoint as Datastore, TlsFiles};
 
 use super::compaction::Plan;
+use super::upstream;
 use crate::cli::{Settings, value};
 use crate::config::{Endpoint, MIN_PROGRESS_INTERVAL};
 use crate::logging::LogOptions;
@@ -64,6 +65,9 @@ impl Config {
         };
         let datastore = Datastore::parse(settings.text("endpoint"), database_tls(settings))
             .map_err(|problem| format!("--endpoint: {problem}"))?;
+        if let Datastore::Etcd(etcd) = &datastore {
+            upstream::check(etcd)?;
+        }
         let batch = settings.int("compact-batch-size");
         if batch < MIN_BATCH {
             return Err(format!("--compact-batch-size must be at least {MIN_BATCH}"));

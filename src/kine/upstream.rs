@@ -9,13 +9,29 @@ use skiff_sql::endpoint::{EtcdEndpoint, TlsFiles};
 use crate::serve::Stop;
 use crate::tls::{KeyFiles, PeerClientTls, TlsOptions};
 
+/// Checks the addresses, and that TLS has what it needs.
+///
+/// # Errors
+/// A sentence, naming the flag.
+pub(super) fn check(etcd: &EtcdEndpoint) -> Result<Vec<Endpoint>, String> {
+    let endpoints = Endpoint::parse_list(&etcd.addresses.join(",")).map_err(named)?;
+    let trusts = etcd.tls.ca_file.is_some() || etcd.tls.skip_verify;
+    if endpoints.iter().any(Endpoint::uses_tls) && !trusts {
+        return Err("an etcd over TLS needs --ca-file, the authorities to trust, or --skip-verify".to_owned());
+    }
+    Ok(endpoints)
+}
+
+fn named(problem: String) -> String {
+    format!("--endpoint: {problem}")
+}
+
 /// The router that passes everything on.
 ///
 /// # Errors
 /// A sentence, naming the flag or the file.
 pub(super) fn router(etcd: &EtcdEndpoint, stop: &Stop) -> Result<Router, String> {
-    let named = |problem| format!("--endpoint: {problem}");
-    let endpoints = Endpoint::parse_list(&etcd.addresses.join(",")).map_err(named)?;
+    let endpoints = check(etcd)?;
     let tls = match endpoints.iter().any(Endpoint::uses_tls) {
         true => Some(tls(&etcd.tls)?),
         false => None,
@@ -31,9 +47,6 @@ pub(super) fn metrics(router: &Router) -> Router {
 }
 
 fn tls(files: &TlsFiles) -> Result<TlsSource, String> {
-    if files.ca_file.is_none() && !files.skip_verify {
-        return Err("an etcd over TLS needs --ca-file, the authorities to trust, or --skip-verify".to_owned());
-    }
     let options = TlsOptions {
         client: match (&files.cert_file, &files.key_file) {
             (Some(cert), Some(key)) => Some(KeyFiles { cert: cert.clone(), key: key.clone() }),
