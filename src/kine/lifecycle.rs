@@ -121,7 +121,9 @@ async fn open_store(config: &Config) -> Result<Arc<SqlStore>, String> {
         compaction_batch: config.compaction_batch,
         ..SqlConfig::default()
     };
+    // As kine tells it: there are no peers, and clients expect some address.
     sql.member.client_ur_ls = vec![config.listen.to_string()];
+    sql.member.peer_ur_ls = sql.member.client_ur_ls.clone();
     SqlStore::open(db, sql, Arc::new(SystemClock::default())).await.map_err(|error| error.to_string())
 }
 

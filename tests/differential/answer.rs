@@ -111,6 +111,8 @@ pub(crate) struct Normalizer {
     pub(crate) member: u64,
     /// Numbers for the lease ids that the server picked.
     pub(crate) leases: HashMap<i64, i64>,
+    /// Over SQL the one member has this name, whatever the other server's is called.
+    pub(crate) name: Option<String>,
 }
 
 impl Normalizer {
@@ -170,6 +172,10 @@ impl Normalizer {
             Answer::Members(answer) => {
                 known::header_beyond(&mut answer.header);
                 for member in &mut answer.members {
+                    if let Some(name) = &self.name {
+                        assert_eq!(member.name, "default", "the member of a store over SQL");
+                        member.name.clone_from(name);
+                    }
                     self.member(&mut member.id);
                     // Ports differ.
                     member.peer_ur_ls.iter_mut().chain(&mut member.client_ur_ls).for_each(String::clear);

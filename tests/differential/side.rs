@@ -77,7 +77,8 @@ impl Side {
         let status = client.status(StatusRequest {}).await?;
         let id = status.header.map(|header| header.member_id).unwrap_or_default();
         let meaning = Meaning { member: id, current: 1, base: 1, ..Meaning::default() };
-        let normalizer = Normalizer { member: id, ..Normalizer::default() };
+        let name = member.options().program.is_kine().then(|| member.name().to_owned());
+        let normalizer = Normalizer { member: id, name, ..Normalizer::default() };
         Ok(Side {
             member,
             meaning,

@@ -10,6 +10,8 @@
 //! * `skiff_row`: changes that `kine` cannot hold; an empty value is a deletion.
 //! * `skiff_progress`: how far background work has come.
 
+use std::time::Duration;
+
 use sha2::{Digest, Sha256};
 use skiff_store::engine::Cf;
 use skiff_store::{Error, Result};
@@ -26,7 +28,9 @@ pub(crate) const CHANNEL: &str = "skiff";
 /// Progress of compaction in `skiff_progress`.
 pub(crate) const COMPACTED: &str = "compacted";
 /// Attempts to create tables that another server is just creating.
-const ATTEMPTS: usize = 5;
+const ATTEMPTS: u32 = 100;
+/// Pause before the next one.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The number of a column family in `skiff_state`.
 pub(crate) fn cf_number(cf: Cf) -> i64 {
@@ -69,6 +73,7 @@ pub(crate) async fn prepare(db: &dyn Database) -> Result<()> {
             // Two servers that create a table at once collide in the catalogue.
             Err(error) if attempt < ATTEMPTS && is_collision(&error) => {
                 tracing::debug!(%error, "another server creates the tables");
+                tokio::time::sleep(PAUSE).await;
             }
             Err(error) => return Err(store_error(&error)),
         }
