@@ -282,11 +282,22 @@ fn what_cannot_be_is_told_at_once() {
 async fn an_etcd_elsewhere_is_passed_through() {
     let scratch = Scratch::new("kine-etcd");
     let etcd = Member::single(Program::oracle(), scratch.path()).await.expect("etcd starts");
-    let kine = Kine::start(scratch.path(), &format!("http://{}", etcd.address()), &[]);
+    let port = free_port();
+    let metrics = format!("--metrics-bind-address=127.0.0.1:{port}");
+    let kine = Kine::start(scratch.path(), &format!("http://{}", etcd.address()), &[&metrics]);
     assert_eq!(kine.ok("put a 1").await, "OK\n");
     assert_eq!(kine.ok("get a").await, "a\n1\n");
     kine.ok("lease grant 600").await;
     assert!(kine.ok("endpoint status -w fields").await.contains("\"Version\" : \"3.5"));
+    let at_metrics = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("the port for metrics");
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").expect("ask");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    assert!(at_metrics("/metrics").contains("skiff_pass_through_endpoint_healthy"));
+    assert!(at_metrics("/version").contains(" 404 "), "{}", at_metrics("/version"));
     kine.stop();
     let mut refused = Kine::launch(scratch.path(), "127.0.0.1:0", "https://127.0.0.1:1", &[]);
     assert_eq!(refused.exit_code(), Some(1));

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::IntoResponse;
 use skiff_kine_api::pass_through::{self, Endpoint, Options, TlsSource};
 use skiff_sql::endpoint::{EtcdEndpoint, TlsFiles};
 
@@ -40,10 +44,14 @@ pub(super) fn router(etcd: &EtcdEndpoint, stop: &Stop) -> Result<Router, String>
     pass_through::router(endpoints, options, stop.receiver()).map_err(named)
 }
 
-/// The paths of that router that the port for metrics serves.
+/// What the port for metrics serves of that router: this server's own paths.
 pub(super) fn metrics(router: &Router) -> Router {
-    let paths = ["/metrics", "/health", "/livez", "/readyz"];
-    paths.into_iter().fold(Router::new(), |metrics, path| metrics.route_service(path, router.clone()))
+    router.clone().layer(middleware::from_fn(async |request: Request, next: Next| {
+        match request.uri().path() {
+            "/metrics" | "/health" | "/livez" | "/readyz" => next.run(request).await,
+            _ => StatusCode::NOT_FOUND.into_response(),
+        }
+    }))
 }
 
 fn tls(files: &TlsFiles) -> Result<TlsSource, String> {
