@@ -53,7 +53,7 @@ impl Default for SqlConfig {
             token_ttl: Duration::from_secs(300),
             replica_dir: None,
             migrate_schema: false,
-            log_retention: Duration::from_secs(60),
+            log_retention: Duration::from_secs(600),
             compaction_batch: 1000,
         }
     }

@@ -3,7 +3,8 @@
 
 use crate::api::WriteReply;
 use crate::mvcc::evaluate::Evaluator;
-use crate::mvcc::state::Key;
+use crate::mvcc::state::{Key, Meta};
+use crate::pb::mvccpb::KeyValue;
 use crate::pb::skiff::v1::{Adopt, AdoptedChange};
 
 impl Evaluator {
@@ -18,6 +19,23 @@ impl Evaluator {
         WriteReply::Done(stored.revision)
     }
 
+    /// What was before a pair, as its own row tells it: whoever loads that row
+    /// must come to the same state.
+    fn as_told(&mut self, kv: &KeyValue, previous: Option<Meta>) -> Option<Meta> {
+        let lease = previous.map_or(0, |meta| meta.lease);
+        if kv.create_revision == 0 {
+            self.move_lease(&Key::from(&kv.key[..]), lease, 0);
+            return None;
+        }
+        Some(Meta {
+            create_revision: kv.create_revision,
+            version: previous.map_or(1, |meta| meta.version),
+            mod_revision: previous.map_or(0, |meta| meta.mod_revision),
+            lease,
+            sub: 0,
+        })
+    }
+
     fn adopt_change(&mut self, change: &AdoptedChange) {
         let Some(kv) = &change.kv else { return };
         if kv.mod_revision <= self.view.state.stored.revision {
@@ -28,6 +46,7 @@ impl Evaluator {
         match (change.deleted, previous) {
             (false, previous) => {
                 let lease = if self.view.state.leases.get(&kv.lease).is_some() { kv.lease } else { 0 };
+                let previous = self.as_told(kv, previous);
                 self.write(&kv.key, kv.value.clone(), lease, previous);
             }
             (true, Some(meta)) => self.delete(Key::from(&kv.key[..]), meta),

@@ -257,7 +257,7 @@ impl Evaluator {
         self.changes += 1;
     }
 
-    fn move_lease(&mut self, key: &Key, from: i64, to: i64) {
+    pub(super) fn move_lease(&mut self, key: &Key, from: i64, to: i64) {
         if from == to {
             return;
         }

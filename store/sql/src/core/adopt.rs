@@ -19,12 +19,14 @@ use super::head::Head;
 use super::replica::Replica;
 use super::rows::{self, Rows};
 use super::writer::Failure;
-use super::{Core, TERM, blocking, names};
+use super::{Core, TERM, blocking, names, statements};
 use crate::db::{DbError, DbErrorKind, Row, Session, Value};
 use crate::metrics::METRICS;
 
-/// Rows taken over together.
+/// Rows taken over together, and the bytes of their values: they become one
+/// entry of the log.
 const PAGE: usize = 500;
+const MAX_BYTES: usize = 4 << 20;
 
 /// Takes over what follows the head, within the transaction that holds it, and
 /// ends the transaction.
@@ -38,16 +40,22 @@ pub(crate) async fn adopt(
     head: Head,
 ) -> Result<(), Failure> {
     let sql = format!(
-        "SELECT id, name, created, deleted, lease, value FROM kine WHERE id > ? ORDER BY id LIMIT {PAGE}"
+        "SELECT id, name, created, deleted, create_revision, lease, value FROM kine WHERE id > ? ORDER BY id \
+         LIMIT {PAGE}"
     );
     let found = session.query(&sql, &[Value::Int(head.revision)]).await?;
+    let compacted = compacted_by_others(session).await?;
     let mut next = head.revision;
+    let mut bytes = 0;
     let mut decided = Vec::new();
     for row in &found {
-        if row.int(0)? != next + 1 {
+        // What kine compacted is decided, whether it left a row or not.
+        let id = row.int(0)?;
+        if (id != next + 1 && id - 1 > compacted) || bytes > MAX_BYTES {
             break;
         }
-        next += 1;
+        next = id;
+        bytes += row.opt_bytes(6)?.map_or(0, |value| value.len());
         decided.push(row);
     }
     if decided.is_empty() {
@@ -57,7 +65,6 @@ pub(crate) async fn adopt(
         }
         return Err(Failure::Again);
     }
-    let compacted = compacted_by_others(session).await?;
     let mut commands = commands(core, &decided, next)?;
     if compacted > core.mvcc.compact_revision() && compacted <= next {
         let request = pb::CompactionRequest { revision: compacted, physical: false };
@@ -92,11 +99,31 @@ async fn commit(
         compacted_before: prepared.compact_revision(),
     };
     batch.write(session, core.db.dialect()).await?;
+    renew(core, session, &commands).await?;
     session.commit().await?;
     let mvcc = core.mvcc.clone();
     let outcomes = blocking(move || mvcc.commit(prepared)).await.inspect_err(|_| replica.broken = true)?;
     replica.applied(core, &outcomes);
     Ok(())
+}
+
+/// A row of kine lives for its TTL from when it was written; all rows of one TTL
+/// share a lease here, which therefore lives on with each of them.
+async fn renew(core: &Core, session: &mut dyn Session, commands: &CommandBatch) -> Result<(), DbError> {
+    let mut ttls: Vec<i64> = Vec::new();
+    for command in &commands.commands {
+        if let Some(Op::Adopt(adopt)) = &command.op {
+            let leased = adopt.changes.iter().filter(|change| !change.deleted);
+            ttls.extend(leased.filter_map(|change| change.kv.as_ref()).map(|kv| kv.lease));
+        }
+    }
+    ttls.retain(|ttl| *ttl > 0);
+    ttls.sort_unstable();
+    ttls.dedup();
+    let now = core.db.dialect().now_millis();
+    let sql = format!("UPDATE skiff_lease SET expires_at = {now} + ttl_ms WHERE id IN ({{}})");
+    let ids: Vec<_> = ttls.into_iter().map(Value::Int).collect();
+    statements::for_each(session, &sql, &ids).await.map(drop)
 }
 
 async fn fill_gap(session: &mut dyn Session, revision: i64) -> Result<(), DbError> {
@@ -118,10 +145,10 @@ fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, Db
     let mut granted = Vec::new();
     let mut changes = Vec::new();
     for row in rows {
-        let value = row.opt_bytes(5)?.unwrap_or_default();
+        let value = row.opt_bytes(6)?.unwrap_or_default();
         let Some(named) = names::key_of(row.text(1)?, value) else { continue };
         // kine's lease is the TTL of the row: one lease for all of that TTL.
-        let ttl = row.opt_int(4)?.unwrap_or(0);
+        let ttl = row.opt_int(5)?.unwrap_or(0);
         let deleted = row.int(3)? != 0;
         if ttl > 0 && !deleted && core.mvcc.lease(ttl).is_none() && !granted.contains(&ttl) {
             granted.push(ttl);
@@ -131,6 +158,7 @@ fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, Db
             key: named.key,
             value: named.value,
             mod_revision: row.int(0)?,
+            create_revision: if row.int(2)? != 0 { 0 } else { row.opt_int(4)?.unwrap_or(0) },
             lease: ttl,
             ..Default::default()
         };

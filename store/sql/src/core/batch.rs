@@ -69,7 +69,7 @@ async fn advance(session: &mut dyn Session, dialect: &dyn Dialect, batch: &Batch
         // that a kine beside us draws its ids from.
         let sql = format!(
             "WITH entry AS ({log}) {head} RETURNING pg_notify('{}', ?), \
-             setval(pg_get_serial_sequence('kine', 'id'), ?)",
+             setval(pg_get_serial_sequence('kine', 'id'), GREATEST(?, (SELECT MAX(id) FROM kine)))",
             schema::CHANNEL
         );
         let mut arguments = [&log_arguments[..], &head_arguments[..]].concat();

@@ -19,6 +19,8 @@ use crate::metrics::METRICS;
 const TICK: Duration = Duration::from_millis(100);
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long giving space back may take, for each table.
+const RECLAIM_LIMIT: Duration = Duration::from_secs(3600);
 /// Rows of `skiff_row` looked at together.
 const EXTRA_PAGE: i64 = 500;
 
@@ -35,12 +37,17 @@ pub(crate) async fn run(core: Arc<Core>) {
             Ok(()) => {
                 looked_at = target;
                 METRICS.compactions.with_label_values(&["success"]).inc();
-                core.compacted.send_replace(target);
             }
             Err(error) => {
                 METRICS.compactions.with_label_values(&["error"]).inc();
-                if let Failure::Database(error) = &error {
-                    tracing::warn!(%error, target, "compaction failed; trying again");
+                match &error {
+                    Failure::Database(error) => {
+                        tracing::warn!(%error, target, "compaction failed; trying again");
+                    }
+                    Failure::Store(error) => {
+                        tracing::warn!(%error, target, "compaction failed; trying again");
+                    }
+                    _ => {}
                 }
                 if !core.sleep(PAUSE).await {
                     return;
@@ -53,7 +60,7 @@ pub(crate) async fn run(core: Arc<Core>) {
 async fn compact(core: &Arc<Core>, target: i64) -> Result<(), Failure> {
     let mut session = core.db.session().await?;
     ensure_progress(core, session.as_mut()).await?;
-    loop {
+    while !*core.stop.borrow() {
         session.begin().await?;
         let done = locked_progress(core, session.as_mut()).await?;
         if done >= target {
@@ -66,11 +73,22 @@ async fn compact(core: &Arc<Core>, target: i64) -> Result<(), Failure> {
         session.execute(sql, &[Value::Int(through), Value::Text(schema::COMPACTED.to_owned())]).await?;
         session.commit().await?;
     }
-    for sql in schema::TABLES.iter().flat_map(|table| core.db.dialect().reclaim_sql(table)) {
-        session.execute(&sql, &[]).await?;
-    }
     replica(core).await?;
+    core.compacted.send_replace(target);
+    give_space_back(core, session.as_mut()).await;
     Ok(())
+}
+
+/// As far as it goes: what is not given back now is at the next compaction.
+async fn give_space_back(core: &Core, session: &mut dyn Session) {
+    session.set_limit(RECLAIM_LIMIT);
+    for sql in schema::TABLES.iter().flat_map(|table| core.db.dialect().reclaim_sql(table)) {
+        let Some(done) = core.until_stop(session.execute(&sql, &[])).await else { return };
+        if let Err(error) = done {
+            tracing::warn!(%error, "space of compacted rows is not given back");
+            return;
+        }
+    }
 }
 
 /// Compacts the replica as well.

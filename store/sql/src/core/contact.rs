@@ -29,6 +29,8 @@ pub(crate) struct Contact {
 struct State {
     failing_since: Option<Instant>,
     failures: u32,
+    /// Since when nothing could be written; reads may go on.
+    writes_failing_since: Option<Instant>,
     grace_until: Option<Instant>,
     last_error: Option<String>,
     fatal: Option<Error>,
@@ -62,6 +64,28 @@ impl Contact {
         self.lead(self.member);
     }
 
+    /// Notes that something was written.
+    pub(crate) fn written(&self) {
+        self.answered();
+        let mut state = self.state.lock();
+        if let Some(since) = state.writes_failing_since.take()
+            && since.elapsed() >= HICCUP
+        {
+            state.grace_until = Some(Instant::now() + since.elapsed().min(MAX_GRACE));
+        }
+    }
+
+    /// Notes that nothing can be written: leases cannot be renewed either.
+    pub(crate) fn write_failed(&self) {
+        self.state.lock().writes_failing_since.get_or_insert_with(Instant::now);
+    }
+
+    /// True where the database answers again and nobody has tried to write yet.
+    pub(crate) fn writes_unproven(&self) -> bool {
+        let state = self.state.lock();
+        state.failing_since.is_none() && state.writes_failing_since.is_some()
+    }
+
     /// Notes a failure; answers how long to wait before the next attempt.
     pub(crate) fn failed(&self, error: &DbError) -> Duration {
         let mut state = self.state.lock();
@@ -90,7 +114,9 @@ impl Contact {
     /// True while leases live on because the database was away.
     pub(crate) fn in_grace(&self) -> bool {
         let state = self.state.lock();
-        state.failing_since.is_some() || state.grace_until.is_some_and(|until| Instant::now() < until)
+        state.failing_since.is_some()
+            || state.writes_failing_since.is_some()
+            || state.grace_until.is_some_and(|until| Instant::now() < until)
     }
 
     /// Stops serving: going on would contradict what clients have seen.

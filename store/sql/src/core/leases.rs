@@ -69,7 +69,7 @@ pub(crate) async fn run_renewals(core: Arc<Core>, mut queue: mpsc::Receiver<Rene
             let ids: Vec<i64> = renewals.iter().map(|(id, _)| *id).collect();
             match renew(&core, &mut session, ids).await {
                 Ok(ttls) => {
-                    core.contact.answered();
+                    core.contact.written();
                     for (id, reply) in renewals.drain(..) {
                         let _ = reply.send(Ok(ttls.get(&id).copied().unwrap_or(0)));
                     }
@@ -78,7 +78,10 @@ pub(crate) async fn run_renewals(core: Arc<Core>, mut queue: mpsc::Receiver<Rene
                     session = None;
                     let pause = match error.kind() {
                         DbErrorKind::Retry => Duration::from_millis(5),
-                        _ => core.contact.failed(&error),
+                        _ => {
+                            core.contact.write_failed();
+                            core.contact.failed(&error)
+                        }
                     };
                     if matches!(error.kind(), DbErrorKind::ReadOnly | DbErrorKind::Denied) {
                         renewals.drain(..).for_each(|(_, reply)| _ = reply.send(Err(store_error(&error))));
@@ -140,10 +143,12 @@ impl TimeLeft {
 /// Has the writer end leases until the store stops.
 pub(crate) async fn run_expiry(core: Arc<Core>) {
     while core.sleep(TICK).await {
-        if core.contact.in_grace() {
+        // Where nothing was written since an outage this is what tries.
+        let trial = core.contact.writes_unproven();
+        if core.contact.in_grace() && !trial {
             continue;
         }
-        match any_expired(&core).await {
+        match any_expired(&core).await.map(|expired| expired || trial) {
             Ok(true) => {
                 let (reply, answer) = oneshot::channel();
                 if core.jobs.send(Job { work: Work::Expire, reply }).await.is_err() {

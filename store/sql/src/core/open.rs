@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use skiff_store::auth::SimpleTokens;
 use skiff_store::clock::Clock;
@@ -20,6 +21,9 @@ use super::writer::{Job, Writer};
 use super::{Core, blocking, compaction, housekeeping, load, repair, schema, store_error, sync, takeover};
 use crate::config::SqlConfig;
 use crate::db::Database;
+
+/// How long giving all unused space back may take, for each table.
+const RECLAIM_LIMIT: Duration = Duration::from_secs(6 * 3600);
 
 /// What the tasks read from.
 pub(crate) struct Queues {
@@ -45,6 +49,7 @@ pub(crate) async fn open(
     let mut engines = Engines::new(config.replica_dir.clone())?;
     let engine = engines.make()?;
     load(db.as_ref(), engine.clone()).await?;
+    engines.installed();
     let mvcc_config = config.mvcc.clone();
     let mvcc = blocking(move || Mvcc::open(engine, mvcc_config)).await?;
     if config.member.id == 0 {
@@ -105,6 +110,7 @@ pub(crate) async fn give_space_back(core: &Core) -> Result<()> {
     core.check_running()?;
     let work = async {
         let mut session = core.db.session().await?;
+        session.set_limit(RECLAIM_LIMIT);
         for sql in schema::TABLES.iter().flat_map(|table| core.db.dialect().defragment_sql(table)) {
             session.execute(&sql, &[]).await?;
         }

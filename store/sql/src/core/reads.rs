@@ -77,10 +77,21 @@ pub(crate) async fn run(core: Arc<Core>, mut queue: ReadQueue) {
                     session = None;
                     waiters.drain(..).for_each(|waiter| _ = waiter.send(Err(error.clone())));
                 }
+                Err(Failure::Behind) => {
+                    let Some(filled) = core.until_stop(refill(&core)).await else { return };
+                    if let Err(error) = filled {
+                        session = None;
+                        waiters.drain(..).for_each(|waiter| _ = waiter.send(Err(error.clone())));
+                    }
+                }
                 Err(Failure::Again | Failure::Unknown(_)) => {}
             }
         }
     }
+}
+
+async fn refill(core: &Core) -> Result<()> {
+    core.replica.lock().await.reload(core).await
 }
 
 /// One question, and the replica brought up to the answer.

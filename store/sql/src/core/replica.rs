@@ -14,7 +14,7 @@ use crate::db::Session;
 use crate::metrics::METRICS;
 
 /// Entries read at once.
-const PAGE: usize = 256;
+const PAGE: usize = 32;
 
 /// Where the replica lies in its folder.
 const SUBFOLDER: &str = "replica";
@@ -23,6 +23,8 @@ const SUBFOLDER: &str = "replica";
 pub(crate) struct Engines {
     dir: Option<PathBuf>,
     count: u64,
+    /// The one that is read from.
+    live: u64,
 }
 
 impl Engines {
@@ -40,22 +42,35 @@ impl Engines {
             }
             std::fs::create_dir_all(dir).map_err(failed)?;
         }
-        Ok(Self { dir, count: 0 })
+        Ok(Self { dir, count: 0, live: 0 })
     }
 
-    /// An empty engine. The folders of those before it are deleted.
+    /// An empty engine. The live one stays where it is.
     ///
     /// # Errors
     /// Faults of the disk.
     pub(crate) fn make(&mut self) -> Result<Arc<dyn Engine>> {
         let Some(dir) = &self.dir else { return Ok(Arc::new(MemEngine::new())) };
-        // The last one is still read from while the next one is filled.
-        if let Some(old) = self.count.checked_sub(1) {
-            let _ = std::fs::remove_dir_all(dir.join(old.to_string()));
-        }
+        self.remove_all_but(self.live);
         self.count += 1;
         let engine = RocksEngine::open(&dir.join(self.count.to_string()), &RocksOptions::default())?;
         Ok(Arc::new(engine))
+    }
+}
+
+impl Engines {
+    /// Notes that the engine made last is read from now on.
+    pub(crate) fn installed(&mut self) {
+        self.live = self.count;
+        self.remove_all_but(self.live);
+    }
+
+    fn remove_all_but(&self, kept: u64) {
+        let Some(dir) = &self.dir else { return };
+        for old in (1..=self.count).filter(|number| *number != kept) {
+            // Most are long gone.
+            let _ = std::fs::remove_dir_all(dir.join(old.to_string()));
+        }
     }
 }
 
@@ -79,8 +94,9 @@ impl Replica {
     /// up to `head`.
     ///
     /// # Errors
-    /// The database or the replica's engine failed: to be tried again. That
-    /// the database has gone back, which the store does not survive.
+    /// The database or the replica's engine failed: to be tried again.
+    /// [`Failure::Behind`]: only [`Replica::reload`] helps. That the database has
+    /// gone back, which the store does not survive.
     pub(crate) async fn catch_up(
         &mut self,
         core: &Core,
@@ -88,7 +104,7 @@ impl Replica {
         head: u64,
     ) -> Result<(), Failure> {
         if self.broken {
-            self.reload(core).await?;
+            return Err(Failure::Behind);
         }
         let applied = core.mvcc.applied_index();
         if head < applied {
@@ -105,7 +121,7 @@ impl Replica {
             match entries.first() {
                 Some(entry) if entry.index == applied + 1 => self.apply(core, entries).await?,
                 // They have been pruned.
-                _ => self.reload(core).await?,
+                _ => return Err(Failure::Behind),
             }
         }
         Ok(())
@@ -134,14 +150,19 @@ impl Replica {
         core.applied.send_replace(core.mvcc.applied_index());
     }
 
-    /// Fills the replica anew from the tables.
-    async fn reload(&mut self, core: &Core) -> Result<()> {
+    /// Fills the replica anew from the tables. May take minutes: not while
+    /// others wait for a lock in the database.
+    ///
+    /// # Errors
+    /// The database or the engine failed: to be tried again.
+    pub(crate) async fn reload(&mut self, core: &Core) -> Result<()> {
         tracing::info!(index = core.mvcc.applied_index(), "filling the replica anew");
         METRICS.reloads.inc();
         let engine = self.engines.make()?;
         load(core.db.as_ref(), engine.clone()).await?;
         let mvcc = core.mvcc.clone();
         blocking(move || mvcc.install(engine)).await?;
+        self.engines.installed();
         core.tokens.clear();
         self.broken = false;
         core.applied.send_replace(core.mvcc.applied_index());

@@ -28,9 +28,9 @@ pub(crate) async fn take_over(db: &dyn Database, cluster_version: &str) -> Resul
     if !taken.is_empty() {
         return Ok(());
     }
-    decide_gaps(session.as_mut()).await.map_err(failed)?;
+    let newest = decide_gaps(session.as_mut()).await.map_err(failed)?;
     session.begin().await.map_err(failed)?;
-    let done = TakeOver { db, cluster_version, versions: HashMap::new(), leased: HashMap::new() }
+    let done = TakeOver { db, cluster_version, newest, versions: HashMap::new(), leased: HashMap::new() }
         .run(session.as_mut())
         .await;
     match done {
@@ -44,8 +44,8 @@ pub(crate) async fn take_over(db: &dyn Database, cluster_version: &str) -> Resul
 }
 
 /// Takes the ids that were left out lately, so that no row can appear there
-/// any more.
-async fn decide_gaps(session: &mut dyn Session) -> Result<(), DbError> {
+/// any more; answers the newest id. What comes after it is not decided.
+async fn decide_gaps(session: &mut dyn Session) -> Result<i64, DbError> {
     let newest = session.query("SELECT MAX(id) FROM kine", &[]).await?;
     let newest = newest.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0);
     let from = (newest - UNDECIDED).max(0);
@@ -60,12 +60,14 @@ async fn decide_gaps(session: &mut dyn Session) -> Result<(), DbError> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(newest)
 }
 
 struct TakeOver<'a> {
     db: &'a dyn Database,
     cluster_version: &'a str,
+    /// The newest id up to which all is decided.
+    newest: i64,
     /// The version each name has.
     versions: HashMap<String, i64>,
     /// The TTL that the newest row of each name has, and its id.
@@ -75,9 +77,7 @@ struct TakeOver<'a> {
 impl TakeOver<'_> {
     async fn run(mut self, session: &mut dyn Session) -> Result<(), DbError> {
         let dialect = self.db.dialect();
-        let newest = session.query("SELECT MAX(id) FROM kine", &[]).await?;
-        let newest = newest.first().map(|row| row.opt_int(0)).transpose()?.flatten();
-        let revision = newest.unwrap_or(1).max(1);
+        let revision = self.newest.max(1);
         let sql = "SELECT prev_revision FROM kine WHERE name = ?";
         let compacted = session.query(sql, &[Value::Text(names::COMPACT_ROW.to_owned())]).await?;
         let compacted = compacted.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0);

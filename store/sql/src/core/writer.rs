@@ -26,6 +26,8 @@ use crate::metrics::METRICS;
 /// Requests committed together, and their bytes.
 const MAX_JOBS: usize = 512;
 const MAX_BYTES: usize = 4 << 20;
+/// Pause after the replica could not be filled anew.
+const RELOAD_PAUSE: Duration = Duration::from_secs(1);
 /// Attempts of a batch that the database refuses for what others do.
 const MAX_REFUSALS: u32 = 50;
 
@@ -63,6 +65,8 @@ pub(crate) enum Failure {
     Store(Error),
     /// Nothing happened but that an obstacle was removed.
     Again,
+    /// The log does not reach back to the replica's position.
+    Behind,
     /// The commit may have happened.
     Unknown(Box<InDoubt>),
 }
@@ -155,7 +159,7 @@ impl Writer {
             }
             let next = match self.attempt(&mut jobs).await {
                 Ok(()) => {
-                    core.contact.answered();
+                    core.contact.written();
                     return Ok(());
                 }
                 Err(failure) => self.after(failure, &mut jobs, &mut refusals).await,
@@ -176,6 +180,17 @@ impl Writer {
     async fn after(&mut self, failure: Failure, jobs: &mut Vec<Job>, refusals: &mut u32) -> Next {
         match failure {
             Failure::Again => Next::Again(Duration::ZERO),
+            Failure::Behind => {
+                // Not under the lock of the head, which all servers wait for.
+                self.roll_back().await;
+                match self.core.replica.lock().await.reload(&self.core).await {
+                    Ok(()) => Next::Again(Duration::ZERO),
+                    Err(error) => {
+                        answer_all(std::mem::take(jobs), &error);
+                        Next::Answered
+                    }
+                }
+            }
             Failure::Store(error) => {
                 self.session = None;
                 answer_all(std::mem::take(jobs), &error);
@@ -198,6 +213,7 @@ impl Writer {
             return Next::Again(Duration::from_millis(u64::from(*refusals)));
         }
         self.session = None;
+        self.core.contact.write_failed();
         match error.kind() {
             DbErrorKind::Unreachable | DbErrorKind::ConnectionLost => {
                 Next::Again(self.core.contact.failed(&error))
@@ -256,11 +272,12 @@ impl Writer {
         batch.write(session, core.db.dialect()).await?;
         if let Err(error) = session.commit().await {
             return Err(match error.kind() {
-                DbErrorKind::ConnectionLost => {
-                    Failure::Unknown(Box::new(InDoubt { error, prepared, index, writer }))
-                }
                 // It was rolled back for certain.
-                _ => error.into(),
+                DbErrorKind::UniqueViolation
+                | DbErrorKind::Retry
+                | DbErrorKind::ReadOnly
+                | DbErrorKind::DiskFull => error.into(),
+                _ => Failure::Unknown(Box::new(InDoubt { error, prepared, index, writer })),
             });
         }
         let mvcc = core.mvcc.clone();
@@ -285,6 +302,7 @@ impl Writer {
         let core = self.core.clone();
         let InDoubt { error, prepared, index, writer } = doubt;
         tracing::warn!(%error, index, "the outcome of a commit is unknown; asking the log");
+        core.contact.write_failed();
         let mut pause = core.contact.failed(&error);
         self.session = None;
         loop {
@@ -292,8 +310,8 @@ impl Writer {
                 answer_all(std::mem::take(jobs), &NodeError::Stopped.into());
                 return true;
             }
-            jobs.retain(|job| !job.reply.is_closed());
-            if jobs.is_empty() {
+            // None is taken out: the answers belong to them in this order.
+            if jobs.iter().all(|job| job.reply.is_closed()) {
                 return true;
             }
             match self.was_committed(index, &writer).await {
@@ -310,6 +328,13 @@ impl Writer {
                 Err(Failure::Database(error)) => {
                     self.session = None;
                     pause = core.contact.failed(&error);
+                }
+                Err(Failure::Behind) => {
+                    self.session = None;
+                    pause = Duration::ZERO;
+                    if self.core.replica.lock().await.reload(&core).await.is_err() {
+                        pause = RELOAD_PAUSE;
+                    }
                 }
                 Err(_) => {
                     self.session = None;

@@ -119,13 +119,16 @@ impl MysqlDriver {
         let opening = async {
             let mut connection = options.connect().await.map_err(|error| failed(&error))?;
             self.simple(&mut connection, &self.setup).await?;
-            let galera = self.query(&mut connection, "SHOW VARIABLES LIKE 'wsrep_on'", &[]).await?;
-            if galera
-                .first()
-                .is_some_and(|row| row.text(1).is_ok_and(|value| value.eq_ignore_ascii_case("on")))
-            {
-                // A read waits for what the other nodes have committed.
-                self.simple(&mut connection, "SET SESSION wsrep_sync_wait = 1").await?;
+            let known = "SHOW VARIABLES WHERE Variable_name IN ('wsrep_on', 'idle_transaction_timeout')";
+            for row in self.query(&mut connection, known, &[]).await? {
+                let statement = match (row.text(0)?, row.text(1)?) {
+                    // A read waits for what the other nodes have committed.
+                    ("wsrep_on", "ON") => "SET SESSION wsrep_sync_wait = 1",
+                    // MariaDB's: a server that vanishes in a transaction must not hold its locks.
+                    ("idle_transaction_timeout", _) => "SET SESSION idle_transaction_timeout = 30",
+                    _ => continue,
+                };
+                self.simple(&mut connection, statement).await?;
             }
             Ok(connection)
         };

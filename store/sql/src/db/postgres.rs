@@ -203,8 +203,11 @@ impl Driver for PostgresDriver {
         })
     }
 
+    /// A server that vanishes in a transaction must not hold its locks until
+    /// the system notices, which may take hours.
     fn begin_sql(&self) -> &'static str {
-        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+        "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL idle_in_transaction_session_timeout = \
+         '30s'; SET LOCAL lock_timeout = '20s'"
     }
 
     fn snapshot_sql(&self) -> &'static str {

@@ -165,11 +165,24 @@ fn an_adopted_history_passes_its_audit() {
     use crate::pb::skiff::v1::{Adopt, AdoptedChange};
     let engine = Arc::new(crate::engine::mem::MemEngine::new());
     let mvcc = Mvcc::open(engine.clone(), MvccConfig::default()).unwrap();
-    let change = |key: &'static str, value: &'static str, mod_revision| AdoptedChange {
-        kv: Some(KeyValue { key: key.into(), value: value.into(), mod_revision, ..Default::default() }),
+    let change = |key: &'static str, value: &'static str, create_revision, mod_revision| AdoptedChange {
+        kv: Some(KeyValue {
+            key: key.into(),
+            value: value.into(),
+            create_revision,
+            mod_revision,
+            ..Default::default()
+        }),
         deleted: value.is_empty(),
     };
-    let changes = vec![change("a", "1", 4), change("b", "1", 5), change("a", "2", 9), change("gone", "", 10)];
+    let changes = vec![
+        change("a", "1", 0, 4),
+        change("b", "1", 0, 5),
+        change("a", "2", 4, 9),
+        change("gone", "", 0, 10),
+        // Its first versions were compacted away by the other program.
+        change("c", "7", 3, 11),
+    ];
     let adopt = Adopt { changes, through: 12 };
     let entry = |index, op| Entry {
         term: 1,
@@ -184,6 +197,6 @@ fn an_adopted_history_passes_its_audit() {
     let found = exported(&mvcc, &all(0, false)).unwrap();
     let found: Vec<_> =
         found.iter().map(|v| (v.kv.create_revision, v.kv.mod_revision, v.kv.version)).collect();
-    assert_eq!(found, [(4, 13, 3), (5, 5, 1)]);
+    assert_eq!(found, [(4, 13, 3), (5, 5, 1), (3, 11, 2)]);
     assert_eq!(audit(engine.as_ref(), None).unwrap().revision, 13);
 }
