@@ -24,7 +24,7 @@ const FLAGS: &[Flag] = &[
     on(Database, "schema-migration", Text, "", "Repair what is found wrong with an older kine's table instead of refusing it: true, or kine's number of the first migration to run."),
     on(Database, "replica-dir", Text, "", "Folder for this server's replica of the data, which is then not held in memory; its subfolder replica is emptied at each start."),
     on(Database, "datastore-max-idle-connections", Int, "20", "Idle connections to the database to keep; 0 for the default, below 0 for none."),
-    on(Database, "datastore-max-open-connections", Int, "0", "Connections to the database at a time; 0 or less for as many as is sensible."),
+    on(Database, "datastore-max-open-connections", Int, "0", "Connections to the database at a time, at least 8; 0 or less for as many as is sensible."),
     on(Database, "datastore-connection-max-lifetime", Duration, "0s", "Age at which a connection is replaced; 0 for never."),
     on(Database, "datastore-connection-max-idle-time", Duration, "2m0s", "Time a connection may be idle; 0 for any.")
         .or(&["datastore-connection-max-idle-lifetime"]),

@@ -19,6 +19,9 @@ const DEFAULT_SOCKET: &str = "kine.sock";
 /// Smallest batch of a compaction, as with kine.
 const MIN_BATCH: i64 = 100;
 
+/// A store's tasks keep three connections, and others need one now and then.
+const LEAST_CONNECTIONS: usize = 8;
+
 /// Everything `skiff kine` runs with.
 #[derive(Debug, Clone)]
 pub(super) struct Config {
@@ -142,7 +145,10 @@ fn pool(settings: &Settings) -> Result<PoolOptions, String> {
             0 => default.max_idle,
             _ => count("datastore-max-idle-connections")?,
         },
-        max_open: count("datastore-max-open-connections")?,
+        max_open: match count("datastore-max-open-connections")? {
+            0 => 0,
+            few => few.max(LEAST_CONNECTIONS),
+        },
         max_lifetime: settings.duration("datastore-connection-max-lifetime"),
         max_idle_time: settings.duration("datastore-connection-max-idle-time"),
         slow_info: settings.duration("slow-sql-threshold"),

@@ -28,9 +28,6 @@ pub struct PoolOptions {
 /// takes by default, so that a second server of ours fits beside the first.
 const DEFAULT_CAPACITY: usize = 48;
 
-/// The tasks of a store keep three, and others need one now and then.
-const LEAST_CAPACITY: usize = 8;
-
 impl Default for PoolOptions {
     fn default() -> Self {
         Self {
@@ -52,7 +49,7 @@ impl PoolOptions {
         match self.max_open {
             0 => DEFAULT_CAPACITY,
             // More than any database takes; keeps the semaphore in its bounds.
-            limit => limit.clamp(LEAST_CAPACITY, 10_000),
+            limit => limit.min(10_000),
         }
     }
 }
