@@ -30,8 +30,8 @@
 //!
 //! # Tables
 //!
-//! `kine` stays what kine expects (see [`rows`]): one row a revision, for what
-//! kine can hold. What it cannot hold is beside it: see [`schema`].
+//! `kine` stays what kine expects (see `core/rows.rs`): one row a revision, for what
+//! kine can hold. What it cannot hold is beside it: see `core/schema.rs`.
 //!
 //! Not here: gRPC, flags, listeners.
 
