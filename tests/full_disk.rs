@@ -161,7 +161,12 @@ async fn a_snapshot_that_does_not_fit() {
     .await;
     assert!(free(&data) > 64 * MIB, "what does not fit is not begun");
     let old = RangeRequest { key: "before".into(), serializable: true, ..Default::default() };
-    assert_eq!(late.client().range(old).await.expect("its state is readable").count, 1);
+    match late.client().range(old).await {
+        Ok(answer) => assert_eq!(answer.count, 1, "its state is readable"),
+        // Its log may end with an entry of which only the snapshot tells whether it was committed: until
+        // then it does not show a state that might go back.
+        Err(error) => assert_eq!(error.code(), Code::Unavailable, "{error}"),
+    }
     // The others are not held up by it.
     retry(|| client.put(put("meanwhile".to_owned(), b"v".to_vec()))).await.expect("a write");
 
