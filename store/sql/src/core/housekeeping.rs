@@ -5,10 +5,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Core;
-use crate::db::{DbError, Value};
+use crate::db::{DbError, Session, Value};
 
 /// How often.
 const TICK: Duration = Duration::from_secs(5);
+/// About how many bytes the log may hold, whatever its age: a server that falls
+/// behind further fills its replica anew.
+const MAX_LOG_BYTES: i64 = 256 << 20;
 /// Entries removed together.
 const PAGE: i64 = 1000;
 
@@ -34,6 +37,15 @@ pub(crate) async fn measure(core: &Core) -> Result<(), DbError> {
     Ok(())
 }
 
+/// How many entries fit into [`MAX_LOG_BYTES`], by the size of the newest ones.
+async fn most_entries(session: &mut dyn Session) -> Result<i64, DbError> {
+    let sql = "SELECT LENGTH(entry) FROM skiff_log ORDER BY idx DESC LIMIT 100";
+    let rows = session.query(sql, &[]).await?;
+    let sizes = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;
+    let mean = sizes.iter().sum::<i64>() / (sizes.len() as i64).max(1);
+    Ok(MAX_LOG_BYTES / mean.max(1))
+}
+
 /// Removes entries that every server has had the time to read. The last one
 /// stays: servers see by it that they have all.
 async fn prune(core: &Core) -> Result<(), DbError> {
@@ -42,8 +54,10 @@ async fn prune(core: &Core) -> Result<(), DbError> {
     let sql = format!("SELECT MAX(idx) FROM skiff_log WHERE written_at < {} - ?", dialect.now_millis());
     let age = Value::Int(core.config.log_retention.as_millis() as i64);
     let rows = session.query(&sql, &[age]).await?;
-    let Some(old) = rows.first().map(|row| row.opt_int(0)).transpose()?.flatten() else { return Ok(()) };
-    let through = old.min(core.mvcc.applied_index() as i64 - 1);
+    let old = rows.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0);
+    let newest = core.mvcc.applied_index() as i64;
+    let excess = newest - most_entries(session.as_mut()).await?;
+    let through = old.max(excess).min(newest - 1);
     loop {
         let first = session.query("SELECT MIN(idx) FROM skiff_log", &[]).await?;
         let Some(first) = first.first().map(|row| row.opt_int(0)).transpose()?.flatten() else {

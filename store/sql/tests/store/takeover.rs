@@ -1,10 +1,14 @@
 //! Databases that kine left: taken over where they are, and left readable.
 
+use std::sync::Arc;
+
+use skiff_sql::{SqlConfig, SqlStore};
+use skiff_store::clock::SystemClock;
 use skiff_store::conformance::support::*;
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::{Store, StoreExt};
 
-use crate::base::Base;
+use crate::base::{Base, Kind};
 use crate::kine::{self, Listed, Row};
 use crate::servers::{events_until, watch};
 
@@ -126,6 +130,59 @@ async fn a_table_of_kine_is_taken_over(base: Base) {
     assert_eq!(get(&*other, "/registry/c").await.unwrap().version, 1);
     server.stop().await;
     other.stop().await;
+}
+
+/// Tables as kine made them years ago: refused with the statements that mend
+/// them, mended where asked, and as good as new then.
+async fn old_tables_are_mended(base: Base, table: &[&str]) {
+    let db = base.database().await;
+    let mut session = db.session().await.unwrap();
+    for sql in table {
+        session.execute(sql, &[]).await.unwrap();
+    }
+    kine::insert(session.as_mut(), &history()).await;
+    let open = async |migrate_schema| {
+        let config = SqlConfig { migrate_schema, ..SqlConfig::default() };
+        SqlStore::open(base.database().await, config, Arc::new(SystemClock::default())).await
+    };
+    let refused = open(false).await.err().expect("an old table").to_string();
+    assert!(refused.contains("ALTER TABLE kine"), "{refused}");
+    let server = open(true).await.expect("a mended table");
+    // What the old table would have mixed up, or not held.
+    let long = "k".repeat(700);
+    for (key, value) in [("Case", "1"), ("case", "2"), (&long, "3")] {
+        put(&*server, key, value).await;
+        assert_eq!(text(&get(&*server, key).await.unwrap().value), value);
+    }
+    assert_eq!(text(&get(&*server, "Case").await.unwrap().value), "1");
+    server.stop().await;
+    let again = open(false).await.expect("nothing is left to mend");
+    assert_eq!(again.range(everything()).await.unwrap().count, 6 + 3);
+    assert_eq!(text(&get(&*again, "Case").await.unwrap().value), "1");
+    again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_tables_of_postgres() {
+    let table = [
+        "CREATE TABLE kine (id SERIAL PRIMARY KEY, name VARCHAR(630), created INTEGER, deleted INTEGER, \
+         create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value bytea, old_value bytea)",
+        "CREATE INDEX kine_name_index ON kine (name)",
+        "CREATE UNIQUE INDEX kine_name_prev_revision_uindex ON kine (name, prev_revision)",
+    ];
+    old_tables_are_mended(Base::new(Kind::Postgres).await.unwrap(), &table).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_tables_of_mariadb() {
+    let table = [
+        "CREATE TABLE kine (id INTEGER AUTO_INCREMENT, name VARCHAR(630) CHARACTER SET ascii COLLATE \
+         ascii_general_ci, created INTEGER, deleted INTEGER, create_revision INTEGER, prev_revision INTEGER, \
+         lease INTEGER, value MEDIUMBLOB, old_value MEDIUMBLOB, PRIMARY KEY (id))",
+        "CREATE INDEX kine_name_index ON kine (name)",
+        "CREATE UNIQUE INDEX kine_name_prev_revision_uindex ON kine (name, prev_revision)",
+    ];
+    old_tables_are_mended(Base::new(Kind::MariaDb).await.unwrap(), &table).await;
 }
 
 /// What we wrote is what kine lists, and its next ids are free.
