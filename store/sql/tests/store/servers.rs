@@ -5,16 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prost::Message;
 use skiff_sql::SqlStore;
+use skiff_sql::db::Value;
 use skiff_store::conformance::support::*;
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::mvccpb::Event;
+use skiff_store::pb::skiff::v1::StoredState;
 use skiff_store::watch::{WatchItem, WatchSpec, Watcher};
 use skiff_store::{Store, StoreExt};
 
 use crate::base::Base;
 
-crate::on_each! { revisions_are_one_order leases_belong_to_all a_restart_keeps_everything }
+crate::on_each! {
+    revisions_are_one_order leases_belong_to_all a_restart_keeps_everything
+    a_server_that_is_too_far_behind_starts_anew
+}
 
 /// Watches everything from the beginning.
 pub(crate) fn watch(store: &SqlStore) -> Watcher {
@@ -194,4 +200,34 @@ async fn a_restart_keeps_everything(base: Base) {
     let size = tokio::time::timeout(Duration::from_secs(5), async { again.status().db_size }).await.unwrap();
     assert!(size > 0);
     again.stop().await;
+}
+
+/// The log does not reach back to where a server stands, as after a long pause: it fills its replica from
+/// the tables, and watchers that cannot miss anything go on.
+async fn a_server_that_is_too_far_behind_starts_anew(base: Base) {
+    let server = base.server().await;
+    put(&*server, "a", "1").await;
+    let mut watcher = watch(&server);
+    // What another server leaves whose first entry is pruned already: the last entry, the head, the row.
+    let db = base.database().await;
+    let mut session = db.session().await.unwrap();
+    session.begin().await.unwrap();
+    let rows = session.query("SELECT log_index, state FROM skiff_head WHERE id = 1", &[]).await.unwrap();
+    let index = rows[0].int(0).unwrap() + 2;
+    let mut state = StoredState::decode(rows[0].bytes(1).unwrap()).unwrap();
+    (state.revision, state.applied_index) = (3, index as u64);
+    let sql = "INSERT INTO skiff_log (idx, written_at, writer, entry) VALUES (?, 0, 'another', ?)";
+    session.execute(sql, &[Value::Int(index), Value::Bytes(Bytes::new())]).await.unwrap();
+    let sql = "UPDATE skiff_head SET log_index = ?, revision = 3, state = ? WHERE id = 1";
+    session.execute(sql, &[Value::Int(index), Value::Bytes(state.encode_to_vec().into())]).await.unwrap();
+    let sql = "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, lease, value, \
+               old_value) VALUES (3, 'b', 1, 0, 0, 0, 0, ?, NULL)";
+    session.execute(sql, &[Value::Bytes("2".into())]).await.unwrap();
+    session.commit().await.unwrap();
+    assert_eq!(text(&get(&*server, "b").await.unwrap().value), "2");
+    assert_eq!(put(&*server, "c", "3").await, 4);
+    let events = events_until(&mut watcher, 4).await;
+    assert_eq!(events.len(), 3);
+    assert_eq!(listed(&server).await, replay(&events));
+    server.stop().await;
 }
