@@ -58,10 +58,7 @@ impl StateDir {
             }
             Err(e) => return Err(failed(e)),
         };
-        let dir = db(&root, number);
-        if !dir.is_dir() {
-            return Err(Error::Corruption(format!("{} is missing", dir.display())));
-        }
+        let dir = named(&root, number)?;
         remove_others(&root, Some(number)).map_err(failed)?;
         let engine = engines(&dir)?;
         let inner = Mutex::new(Inner { number, next: number + 1, moved: None, retired: Vec::new() });
@@ -75,13 +72,7 @@ impl StateDir {
     /// As [`StateDir::open`].
     pub fn current(root: &Path) -> Result<Option<PathBuf>> {
         match fs::read(root.join(CURRENT)) {
-            Ok(text) => {
-                let dir = db(root, parse_current(root, &String::from_utf8_lossy(&text))?);
-                if !dir.is_dir() {
-                    return Err(Error::Corruption(format!("{} is missing", dir.display())));
-                }
-                Ok(Some(dir))
-            }
+            Ok(text) => named(root, parse_current(root, &String::from_utf8_lossy(&text))?).map(Some),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::Storage(format!("{}: {e}", root.join(CURRENT).display()))),
         }
@@ -172,6 +163,20 @@ fn db(root: &Path, number: u64) -> PathBuf {
     root.join(format!("db-{number}"))
 }
 
+/// The directory that `CURRENT` names, which has to be there.
+fn named(root: &Path, number: u64) -> Result<PathBuf> {
+    let dir = db(root, number);
+    if !dir.is_dir() {
+        let current = root.join(CURRENT);
+        return Err(Error::Corruption(format!(
+            "{}: {}, which it names, is missing",
+            current.display(),
+            dir.display()
+        )));
+    }
+    Ok(dir)
+}
+
 fn parse_current(root: &Path, text: &str) -> Result<u64> {
     let place = root.join(CURRENT);
     let mut lines = text.lines();
@@ -231,5 +236,19 @@ fn sync_tree(dir: &Path) -> io::Result<()> {
     match dir.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_current_that_names_nothing_is_itself_named() {
+        let root = tempfile::tempdir().expect("a folder");
+        write_current(root.path(), 9).expect("a write");
+        let error = StateDir::current(root.path()).expect_err("db-9 is not there").to_string();
+        let current = root.path().join(CURRENT).display().to_string();
+        assert!(error.contains(&current) && error.contains("db-9"), "{error}");
     }
 }
