@@ -8,7 +8,7 @@
 //! later one is shown.
 
 use bytes::Bytes;
-use skiff_store::mvcc::Entry;
+use skiff_store::mvcc::{Entry, Mvcc};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::mvccpb::KeyValue;
 use skiff_store::pb::skiff::v1::command::Op;
@@ -39,11 +39,7 @@ pub(crate) async fn adopt(
     replica: &mut Replica,
     head: Head,
 ) -> Result<(), Failure> {
-    let sql = format!(
-        "SELECT id, name, created, deleted, create_revision, lease, value FROM kine WHERE id > ? ORDER BY id \
-         LIMIT {PAGE}"
-    );
-    let found = session.query(&sql, &[Value::Int(head.revision)]).await?;
+    let found = rows_after(session, head.revision).await?;
     let compacted = compacted_by_others(session).await?;
     let mut next = head.revision;
     let mut bytes = 0;
@@ -65,13 +61,25 @@ pub(crate) async fn adopt(
         }
         return Err(Failure::Again);
     }
-    let mut commands = commands(core, &decided, next)?;
+    let mut commands = commands(&core.mvcc, &decided, next)?;
     if compacted > core.mvcc.compact_revision() && compacted <= next {
         let request = pb::CompactionRequest { revision: compacted, physical: false };
         commands.push(Command::from(Op::Compact(request)));
     }
     METRICS.adopted.inc_by(decided.len() as u64);
     commit(core, session, replica, head, CommandBatch { commands }).await
+}
+
+/// The next rows of `kine` after an id, as [`commands`] takes them.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn rows_after(session: &mut dyn Session, id: i64) -> Result<Vec<Row>, DbError> {
+    let sql = format!(
+        "SELECT id, name, created, deleted, create_revision, lease, value FROM kine WHERE id > ? ORDER BY id \
+         LIMIT {PAGE}"
+    );
+    session.query(&sql, &[Value::Int(id)]).await
 }
 
 async fn commit(
@@ -134,13 +142,20 @@ async fn fill_gap(session: &mut dyn Session, revision: i64) -> Result<(), DbErro
 }
 
 /// The compacted revision that stands in kine's own row.
-async fn compacted_by_others(session: &mut dyn Session) -> Result<i64, DbError> {
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn compacted_by_others(session: &mut dyn Session) -> Result<i64, DbError> {
     let sql = "SELECT prev_revision FROM kine WHERE name = ?";
     let rows = session.query(sql, &[Value::Text(names::COMPACT_ROW.to_owned())]).await?;
     rows.first().map_or(Ok(0), |row| row.opt_int(0).map(Option::unwrap_or_default))
 }
 
-fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, DbError> {
+/// The commands that make the changes of rows of `kine`, up to a revision.
+///
+/// # Errors
+/// A row is not as it should be.
+pub(crate) fn commands(mvcc: &Mvcc, rows: &[&Row], through: i64) -> Result<Vec<Command>, DbError> {
     let mut commands = Vec::new();
     let mut granted = Vec::new();
     let mut changes = Vec::new();
@@ -150,7 +165,7 @@ fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, Db
         // kine's lease is the TTL of the row: one lease for all of that TTL.
         let ttl = row.opt_int(5)?.unwrap_or(0);
         let deleted = row.int(3)? != 0;
-        if ttl > 0 && !deleted && core.mvcc.lease(ttl).is_none() && !granted.contains(&ttl) {
+        if ttl > 0 && !deleted && mvcc.lease(ttl).is_none() && !granted.contains(&ttl) {
             granted.push(ttl);
             commands.push(Command::from(Op::LeaseGrant(pb::LeaseGrantRequest { ttl, id: ttl })));
         }

@@ -1,21 +1,21 @@
 //! What the store's tasks share.
 
-mod adopt;
-mod batch;
+pub(crate) mod adopt;
+pub(crate) mod batch;
 mod compaction;
 mod contact;
 mod head;
 mod housekeeping;
 mod leases;
 mod load;
-mod log;
-mod names;
+pub(crate) mod log;
+pub(crate) mod names;
 mod open;
 mod reads;
-mod repair;
+pub(crate) mod repair;
 mod replica;
-mod rows;
-mod schema;
+pub(crate) mod rows;
+pub(crate) mod schema;
 mod statements;
 mod sync;
 mod takeover;
@@ -33,11 +33,13 @@ use skiff_store::{ApiError, Error, NodeError, Result};
 use tokio::sync::watch;
 
 pub(crate) use self::contact::Contact;
+pub(crate) use self::head::read_head;
 pub(crate) use self::leases::{KeepAlives, TimeLeft};
 pub(crate) use self::load::load;
 pub(crate) use self::open::{give_space_back, open, scratch_dir, spawn};
 pub(crate) use self::reads::Reads;
-pub(crate) use self::replica::Replica;
+pub(crate) use self::replica::{Engines, Replica};
+pub(crate) use self::takeover::cluster_id;
 pub(crate) use self::writer::{Job, Work};
 
 use crate::config::SqlConfig;
