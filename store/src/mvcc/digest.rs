@@ -26,7 +26,7 @@ pub struct Digest {
     pub history: [u8; LEN],
     /// Of the leases and their granted TTLs.
     pub leases: [u8; LEN],
-    /// Of users, roles, and whether they count.
+    /// Of users and roles.
     pub auth: [u8; LEN],
     /// The revision.
     pub revision: i64,
@@ -43,16 +43,19 @@ pub struct Digest {
 }
 
 impl Chronicle {
-    /// Hashes the state. Reads all of it.
+    /// Hashes the state, as if there were no key `without`. Reads all of it.
     ///
     /// # Errors
     /// Faults of the engine.
-    pub fn digest(&self) -> Result<Digest> {
+    pub fn digest(&self, without: &[u8]) -> Result<Digest> {
         let stored = self.stored();
         let mut history = Sha256::new();
         history.update(stored.compact_revision.max(0).to_be_bytes());
         let (mut versions, mut bytes) = (0, 0);
         self.versions(&mut |Version { kv, sub, deleted }| {
+            if kv.key == without {
+                return Ok(());
+            }
             versions += 1;
             bytes += (kv.key.len() + kv.value.len()) as u64;
             history.update([u8::from(deleted)]);
@@ -60,7 +63,7 @@ impl Chronicle {
             add_pair(&mut history, &kv);
             Ok(())
         })?;
-        let (pairs, keys) = self.pairs()?;
+        let (pairs, keys) = self.pairs(without)?;
         let leases = self.leases();
         Ok(Digest {
             pairs,
@@ -76,7 +79,7 @@ impl Chronicle {
         })
     }
 
-    fn pairs(&self) -> Result<([u8; LEN], u64)> {
+    fn pairs(&self, without: &[u8]) -> Result<([u8; LEN], u64)> {
         let mut hash = Sha256::new();
         let mut count = 0;
         let mut cursor = self.view.snapshot.cursor(Cf::Kv, false);
@@ -87,7 +90,8 @@ impl Chronicle {
             if encoded != key {
                 key = Bytes::copy_from_slice(encoded);
                 // The first row of a key is its newest.
-                if let Some(kv) = decode_version(cursor.key(), Bytes::copy_from_slice(cursor.value()))? {
+                let kv = decode_version(cursor.key(), Bytes::copy_from_slice(cursor.value()))?;
+                if let Some(kv) = kv.filter(|kv| kv.key != without) {
                     add_pair(&mut hash, &kv);
                     count += 1;
                 }
@@ -110,7 +114,6 @@ impl Chronicle {
 
     fn hash_of_auth(&self) -> [u8; LEN] {
         let mut hash = Sha256::new();
-        hash.update([u8::from(self.stored().auth_enabled)]);
         for user in self.users() {
             hash.update(user.encode_length_delimited_to_vec());
         }

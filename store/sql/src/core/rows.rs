@@ -86,13 +86,7 @@ impl Rows {
         }
     }
 
-    fn add(
-        &mut self,
-        change: &Change,
-        name: &str,
-        in_batch: Option<i64>,
-        ttl: &dyn Fn(i64) -> Option<i64>,
-    ) {
+    fn add(&mut self, change: &Change, name: &str, in_batch: Option<i64>, ttl: &dyn Fn(i64) -> Option<i64>) {
         let id = Value::Int(change.revision);
         let lease = change.kv.as_ref().map_or(0, |kv| kv.lease);
         let version = change.kv.as_ref().map_or(0, |kv| kv.version);

@@ -50,12 +50,7 @@ impl Import {
     ///
     /// # Errors
     /// The database holds something else, or failed.
-    pub async fn begin(
-        db: Arc<dyn Database>,
-        identity: u64,
-        compacted: i64,
-        restart: bool,
-    ) -> Result<Self> {
+    pub async fn begin(db: Arc<dyn Database>, identity: u64, compacted: i64, restart: bool) -> Result<Self> {
         schema::prepare(db.as_ref()).await?;
         repair::repair(db.as_ref(), false).await?;
         let compacted = compacted.max(0);
@@ -93,8 +88,9 @@ impl Import {
                 let sql = "SELECT id FROM kine WHERE name <> ? LIMIT 1";
                 let name = Value::Text(names::COMPACT_ROW.to_owned());
                 if !session.query(sql, &[name]).await?.is_empty() {
-                    return Ok(Err("the target database holds rows of kine already: name an empty database"
-                        .to_owned()));
+                    return Ok(Err(
+                        "the target database holds rows of kine already: name an empty database".to_owned()
+                    ));
                 }
             }
         }
@@ -253,7 +249,9 @@ impl Import {
             session.query(sql, &[]).await?;
         }
         let sql = "DELETE FROM skiff_progress WHERE name IN (?, ?, ?)";
-        session.execute(sql, &[IMPORT, IMPORTED, IMPORT_COMPACTED].map(|name| Value::Text(name.to_owned()))).await?;
+        session
+            .execute(sql, &[IMPORT, IMPORTED, IMPORT_COMPACTED].map(|name| Value::Text(name.to_owned())))
+            .await?;
         session.commit().await
     }
 }

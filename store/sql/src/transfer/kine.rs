@@ -72,7 +72,11 @@ impl KineReader {
             }
             if reported.elapsed() >= REPORT {
                 reported = Instant::now();
-                tracing::info!(revision, newest, "reading kine's table; ids that were left out are waited for");
+                tracing::info!(
+                    revision,
+                    newest,
+                    "reading kine's table; ids that were left out are waited for"
+                );
             }
             tokio::time::sleep(PAUSE).await;
         }
