@@ -45,6 +45,12 @@ static FLAGS: &[&Flag] = &[
         "false",
         "Throw away what an unfinished migration left in a target database.",
     ),
+    &flag(
+        "skip-auth",
+        Kind::Bool,
+        "false",
+        "Leave users and roles behind, which a running etcd does not take with their passwords.",
+    ),
     &flag("from-user", Kind::Text, "", "User at a source that is a running etcd, as name or name:password."),
     &flag("to-user", Kind::Text, "", "The same of the target."),
     &flag("from-cacert", Kind::Text, "", "Authorities that certify the source, PEM."),
@@ -135,7 +141,7 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
                 eprintln!("{COMMAND}: {problem}");
                 return ExitCode::FAILURE;
             }
-            process::run(COMMAND, run(migration))
+            process::run_tool(COMMAND, run(migration))
         }
         Err(problem) => {
             eprintln!("{COMMAND}: {problem}\nSee {COMMAND} --help.");

@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use futures::stream::{self, StreamExt};
 use skiff_store::mvcc::Chronicle;
 use skiff_store::pb::etcdserverpb as pb;
@@ -35,6 +33,8 @@ const AT_ONCE: (usize, i64) = (64, 4096);
 const OPERATIONS: usize = 128;
 /// TTL of the mark: about what etcd takes at most.
 const MARK_TTL: i64 = 9_000_000_000;
+/// TTL of a lease that has ended at the source.
+const ENDED_TTL: i64 = 600;
 /// How often leases are looked at that must not end meanwhile.
 const RENEWAL: Duration = Duration::from_millis(300);
 /// Attempts for one write whose outcome is unknown.
@@ -51,6 +51,8 @@ pub(super) struct EtcdTarget {
     filler: bool,
     /// Leases that must not end, and their TTLs.
     leases: Arc<parking_lot::Mutex<BTreeMap<i64, i64>>>,
+    /// The TTLs that were asked for, by this attempt.
+    asked: BTreeMap<i64, i64>,
     renewal: Option<tokio::task::JoinHandle<()>>,
     /// TTLs that the etcd raised to its shortest.
     pub(super) raised: Vec<i64>,
@@ -92,6 +94,7 @@ impl EtcdTarget {
             mark,
             revision,
             leases: Arc::default(),
+            asked: BTreeMap::new(),
             renewal: None,
             raised: Vec::new(),
         };
@@ -160,9 +163,10 @@ impl EtcdTarget {
             if ttl != lease.ttl {
                 self.raised.push(lease.id);
             }
+            self.asked.insert(lease.id, lease.ttl);
             self.leases.lock().insert(lease.id, ttl);
         }
-        if self.renewal.is_none() && !self.leases.lock().is_empty() {
+        if self.renewal.is_none() {
             self.renewal = Some(tokio::spawn(renew(self.client.clone(), self.leases.clone())));
         }
         Ok(())
@@ -223,6 +227,7 @@ impl EtcdTarget {
         if self.revision != revision - 1 {
             return Err(foreign(revision - 1, self.revision));
         }
+        self.grant_ended_leases(changes).await?;
         let mut operations: Vec<pb::RequestOp> = changes.iter().map(operation).collect();
         if self.filler {
             // It goes along, so that it takes no revision.
@@ -252,6 +257,22 @@ impl EtcdTarget {
         }
     }
 
+    /// A key may have had a lease that has ended since. It is there as long as
+    /// the key is, and gone in the end.
+    async fn grant_ended_leases(&mut self, changes: &[Change]) -> Result<(), String> {
+        for change in changes {
+            if let Change::Put(_, _, lease) = change
+                && *lease != 0
+                && !self.leases.lock().contains_key(lease)
+            {
+                let ttl = self.grant(*lease, ENDED_TTL).await?;
+                self.asked.insert(*lease, ENDED_TTL);
+                self.leases.lock().insert(*lease, ttl);
+            }
+        }
+        Ok(())
+    }
+
     fn arrived(&mut self, expected: i64, at: i64) -> Result<(), String> {
         if at != expected {
             return Err(foreign(expected, at));
@@ -261,8 +282,8 @@ impl EtcdTarget {
     }
 
     /// What comes after the last revision: compaction, leases that are gone,
-    /// users and roles.
-    pub(super) async fn finish(&mut self, chronicle: &Chronicle) -> Result<(), String> {
+    /// users and roles where these go along.
+    pub(super) async fn finish(&mut self, chronicle: &Chronicle, with_auth: bool) -> Result<(), String> {
         let compacted = chronicle.stored().compact_revision;
         if compacted >= 1 {
             let call = |service| async move {
@@ -274,12 +295,9 @@ impl EtcdTarget {
                 _ => {}
             }
         }
-        let wanted: Vec<i64> = chronicle.leases().iter().map(|lease| lease.id).collect();
-        for id in self.client.lease_ids().await? {
-            if !wanted.contains(&id) && id != self.mark {
-                self.leases.lock().remove(&id);
-                self.revoke(id).await?;
-            }
+        self.settle_leases(chronicle).await?;
+        if !with_auth {
+            return Ok(());
         }
         for role in chronicle.roles() {
             self.add_role(role).await?;
@@ -290,10 +308,34 @@ impl EtcdTarget {
         Ok(())
     }
 
+    /// Brings the leases to where they are in the state. Those that are not there
+    /// any more have no keys by now; nor has one in whose place another of the
+    /// same id came meanwhile.
+    async fn settle_leases(&mut self, chronicle: &Chronicle) -> Result<(), String> {
+        let wanted: BTreeMap<i64, i64> =
+            chronicle.leases().into_iter().map(|lease| (lease.id, lease.ttl)).collect();
+        for id in self.client.lease_ids().await?.into_iter().filter(|id| *id != self.mark) {
+            let asked = self.asked.get(&id).copied();
+            match wanted.get(&id) {
+                Some(ttl) if asked.is_none_or(|asked| asked == *ttl) => {}
+                _ => {
+                    self.leases.lock().remove(&id);
+                    self.revoke(id).await?;
+                    self.asked.remove(&id);
+                }
+            }
+        }
+        self.keep_leases(chronicle).await?;
+        match self.client.revision().await? {
+            (at, _) if at == self.revision => Ok(()),
+            (at, _) => Err(foreign(self.revision, at)),
+        }
+    }
+
     /// Takes the mark away, and lets users and roles count where they did.
-    pub(super) async fn release(&mut self, chronicle: &Chronicle) -> Result<(), String> {
+    pub(super) async fn release(&mut self, chronicle: &Chronicle, with_auth: bool) -> Result<(), String> {
         self.revoke(self.mark).await?;
-        if !chronicle.stored().auth_enabled {
+        if !with_auth || !chronicle.stored().auth_enabled {
             return Ok(());
         }
         self.accept(self.client.auth().auth_enable(pb::AuthEnableRequest {}).await)
@@ -329,11 +371,6 @@ impl EtcdTarget {
         let request = pb::AuthUserAddRequest {
             name: user.name.clone(),
             options: Some(skiff_store::pb::authpb::UserAddOptions { no_password: user.no_password }),
-            hashed_password: if user.no_password {
-                String::new()
-            } else {
-                STANDARD.encode(&user.password_hash)
-            },
             ..Default::default()
         };
         let call = |service| async { AuthClient::new(service).user_add(request.clone()).await };
@@ -362,6 +399,20 @@ impl EtcdTarget {
     /// The id of the mark, which is no lease of the state.
     pub(super) fn mark(&self) -> i64 {
         self.mark
+    }
+}
+
+/// Refuses users that an etcd does not take.
+///
+/// # Errors
+/// There are some; a sentence.
+pub(super) fn check_users(chronicle: &Chronicle) -> Result<(), String> {
+    match chronicle.users().filter(|user| !user.no_password).count() {
+        0 => Ok(()),
+        count => Err(format!(
+            "{count} users have passwords, whose hashes no running etcd takes: move to snapshot:PATH and make the \
+             etcd of that, or leave users and roles behind with --skip-auth"
+        )),
     }
 }
 

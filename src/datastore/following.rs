@@ -1,5 +1,6 @@
 //! A replica of a running etcd: its snapshot, and a watch of everything since.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait for news before progress is asked for.
 const ASK: Duration = Duration::from_millis(500);
 /// TTL of a lease that ended before its TTL could be asked for.
-const GONE_TTL: i64 = 60;
+const ENDED_TTL: i64 = 600;
 
 /// A replica that follows an etcd.
 pub(super) struct Following {
@@ -39,6 +40,8 @@ pub(super) struct Following {
     watch: Option<Watch>,
     /// Events whose revision is not whole yet.
     pending: Vec<Event>,
+    /// Leases that had ended before their TTL could be asked for.
+    ended: BTreeSet<i64>,
 }
 
 /// A watch of all keys.
@@ -64,8 +67,16 @@ impl Following {
         })
         .await?;
         let index = mvcc.applied_index();
-        let mut following =
-            Self { client, mvcc, identity, index, auth_revision, watch: None, pending: Vec::new() };
+        let mut following = Self {
+            client,
+            mvcc,
+            identity,
+            index,
+            auth_revision,
+            watch: None,
+            pending: Vec::new(),
+            ended: BTreeSet::new(),
+        };
         following.check_auth().await?;
         Ok(following)
     }
@@ -182,9 +193,9 @@ impl Following {
     }
 
     /// The commands that do what the events tell.
-    async fn commands(&self, events: Vec<Event>) -> Result<Vec<Command>, String> {
+    async fn commands(&mut self, events: Vec<Event>) -> Result<Vec<Command>, String> {
         let mut commands = Vec::new();
-        let mut granted = Vec::new();
+        let mut granted = BTreeSet::new();
         let mut at = self.mvcc.revision();
         let mut events = events.into_iter().peekable();
         while let Some(first) = events.next() {
@@ -201,18 +212,45 @@ impl Following {
                 commands.push(skip_to(revision - 1));
             }
             at = revision;
-            for lease in ops.iter().filter_map(|event| event.kv.as_ref()).map(|kv| kv.lease) {
-                if lease != 0 && self.mvcc.lease(lease).is_none() && !granted.contains(&lease) {
-                    granted.push(lease);
-                    let ttl = self.client.lease_ttl(lease).await?.unwrap_or(GONE_TTL);
-                    commands.push(grant(lease, ttl));
-                }
+            let leases: BTreeSet<i64> =
+                ops.iter().filter_map(|event| event.kv.as_ref()).map(|kv| kv.lease).collect();
+            for lease in leases.into_iter().filter(|lease| *lease != 0) {
+                self.grant_for(lease, &mut granted, &mut commands).await?;
             }
             let success = ops.into_iter().filter_map(op).collect();
             let txn = pb::TxnRequest { success, ..Default::default() };
             commands.push(Command::from(Op::Txn(txn)));
         }
         Ok(commands)
+    }
+
+    /// The commands after which a lease is there that a key has now.
+    async fn grant_for(
+        &mut self,
+        lease: i64,
+        granted: &mut BTreeSet<i64>,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), String> {
+        let there = self.mvcc.lease(lease).is_some() || granted.contains(&lease);
+        if there && !self.ended.contains(&lease) {
+            return Ok(());
+        }
+        let ttl = self.client.lease_ttl(lease).await?;
+        match (ttl, there) {
+            // The one that had ended has no keys any more: this is another one.
+            (Some(ttl), true) => {
+                self.ended.remove(&lease);
+                commands.extend([revoke(lease), grant(lease, ttl)]);
+            }
+            (Some(ttl), false) => commands.push(grant(lease, ttl)),
+            (None, true) => {}
+            (None, false) => {
+                self.ended.insert(lease);
+                commands.push(grant(lease, ENDED_TTL));
+            }
+        }
+        granted.insert(lease);
+        Ok(())
     }
 
     async fn apply(&mut self, commands: Vec<Command>) -> Result<(), String> {
@@ -235,15 +273,19 @@ impl Following {
         // What an ended lease took with it has been seen when this is done.
         self.advance().await?;
         let mut commands = Vec::new();
-        for lease in there.iter().filter(|id| self.mvcc.lease(**id).is_none()) {
-            if let Some(ttl) = self.client.lease_ttl(*lease).await? {
-                commands.push(grant(*lease, ttl));
+        for lease in &there {
+            let found = self.mvcc.lease(*lease).map(|lease| lease.ttl);
+            match (self.client.lease_ttl(*lease).await?, found) {
+                (Some(ttl), None) => commands.push(grant(*lease, ttl)),
+                // Another one of the same id; the old one's keys are gone.
+                (Some(ttl), Some(found)) if ttl != found => {
+                    commands.extend([revoke(*lease), grant(*lease, ttl)]);
+                }
+                _ => {}
             }
         }
-        for lease in self.mvcc.leases().iter().filter(|lease| !there.contains(&lease.id)) {
-            let revoke = LeaseRevoke { id: lease.id, ..Default::default() };
-            commands.push(Command::from(Op::LeaseRevoke(revoke)));
-        }
+        let gone = self.mvcc.leases().into_iter().filter(|lease| !there.contains(&lease.id));
+        commands.extend(gone.map(|lease| revoke(lease.id)));
         let revision = self.mvcc.revision();
         if !commands.is_empty() {
             self.apply(commands).await?;
@@ -273,6 +315,10 @@ fn revision_of(event: &Event) -> i64 {
 
 fn grant(id: i64, ttl: i64) -> Command {
     Command::from(Op::LeaseGrant(pb::LeaseGrantRequest { ttl, id }))
+}
+
+fn revoke(id: i64) -> Command {
+    Command::from(Op::LeaseRevoke(LeaseRevoke { id, ..Default::default() }))
 }
 
 /// Nothing changed up to a revision.

@@ -35,7 +35,8 @@ impl Progress {
     pub(super) fn begin(&self, phase: &'static str, from: i64) {
         let mut state = self.lock();
         end_line(&mut state);
-        (state.phase, state.from, state.since, state.told) = (phase, from, Instant::now(), None);
+        let now = Instant::now();
+        (state.phase, state.from, state.since, state.told) = (phase, from, now, Some(now));
     }
 
     /// The phase is at a revision, on the way to another.

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use skiff_sql::db::{self, Database, PoolOptions};
+use skiff_sql::db::{self, PoolOptions};
 use skiff_sql::endpoint::Endpoint;
-use skiff_sql::transfer::{Import, Reader};
+use skiff_sql::transfer::Import;
 use skiff_store::mvcc::{Chronicle, Mvcc};
 
 use super::blocking;
-use super::etcd_target::EtcdTarget;
+use super::etcd_target::{EtcdTarget, check_users};
 use super::place::Place;
 use super::source::{Source, unpacked};
 use crate::config::Config;
@@ -19,7 +19,7 @@ use crate::util::{Problem, export, restore};
 /// A target that is open.
 pub(super) enum Target {
     /// A database.
-    Database(Arc<dyn Database>, Box<Import>),
+    Database(Box<Import>),
     /// A running etcd.
     Etcd(Box<EtcdTarget>),
     /// The data directory of a member that is to be.
@@ -43,15 +43,19 @@ impl Target {
         place: &Place,
         arguments: &Arguments,
         identity: u64,
-        compacted: i64,
+        chronicle: &Chronicle,
     ) -> Result<Self, String> {
+        let compacted = chronicle.stored().compact_revision;
         match place {
             Place::Database(endpoint) => {
                 let db = db::connect(endpoint, &PoolOptions::default()).await.map_err(|e| e.to_string())?;
-                let import = Import::begin(db.clone(), identity, compacted, arguments.bool("restart")).await;
-                Ok(Target::Database(db, Box::new(import.map_err(|error| error.to_string())?)))
+                let import = Import::begin(db, identity, compacted, arguments.bool("restart")).await;
+                Ok(Target::Database(Box::new(import.map_err(|error| error.to_string())?)))
             }
             Place::Etcd(etcd, login) => {
+                if !arguments.bool("skip-auth") {
+                    check_users(chronicle)?;
+                }
                 EtcdTarget::begin(etcd, login, identity, compacted).await.map(Box::new).map(Target::Etcd)
             }
             Place::DataDir(_) | Place::Snapshot(_) => Self::files(place, arguments),
@@ -105,7 +109,7 @@ impl Target {
     /// Up to which revision everything is there.
     pub(super) fn through(&self) -> i64 {
         match self {
-            Target::Database(_, import) => import.through(),
+            Target::Database(import) => import.through(),
             Target::Etcd(etcd) => etcd.revision(),
             // They are written at once in the end.
             Target::DataDir(_) | Target::Snapshot(..) => 0,
@@ -127,7 +131,7 @@ impl Target {
         report: impl Fn(i64),
     ) -> Result<(), String> {
         match self {
-            Target::Database(_, import) => {
+            Target::Database(import) => {
                 import.append(chronicle, report).await.map_err(|error| error.to_string())
             }
             Target::Etcd(etcd) => etcd.append(chronicle, report).await,
@@ -135,17 +139,18 @@ impl Target {
         }
     }
 
-    /// Completes the target: all revisions have been appended. A running etcd is
-    /// [released](Target::release) afterwards.
+    /// Completes the target: all revisions have been appended. Only a running etcd
+    /// may be left without users and roles. It is [released](Target::release)
+    /// once it has been verified.
     ///
     /// # Errors
     /// A sentence.
-    pub(super) async fn finish(&mut self, mvcc: &Arc<Mvcc>) -> Result<(), String> {
+    pub(super) async fn finish(&mut self, mvcc: &Arc<Mvcc>, with_auth: bool) -> Result<(), String> {
         match self {
-            Target::Database(_, import) => {
+            Target::Database(import) => {
                 import.finish(&mvcc.chronicle()).await.map_err(|error| error.to_string())
             }
-            Target::Etcd(etcd) => etcd.finish(&mvcc.chronicle()).await,
+            Target::Etcd(etcd) => etcd.finish(&mvcc.chronicle(), with_auth).await,
             Target::DataDir(config) => {
                 let (config, mvcc) = (config.clone(), mvcc.clone());
                 blocking(move || {
@@ -169,10 +174,11 @@ impl Target {
     ///
     /// # Errors
     /// A sentence.
-    pub(super) async fn release(&mut self, chronicle: &Chronicle) -> Result<(), String> {
+    pub(super) async fn release(&mut self, chronicle: &Chronicle, with_auth: bool) -> Result<(), String> {
         match self {
-            Target::Etcd(etcd) => etcd.release(chronicle).await,
-            _ => Ok(()),
+            Target::Database(import) => import.release().await.map_err(|error| error.to_string()),
+            Target::Etcd(etcd) => etcd.release(chronicle, with_auth).await,
+            Target::DataDir(_) | Target::Snapshot(..) => Ok(()),
         }
     }
 
@@ -187,8 +193,8 @@ impl Target {
     ) -> Result<ReadBack, String> {
         let dir = scratch.join("target");
         let place = match self {
-            Target::Database(db, _) => {
-                let reader = Reader::open(db.clone(), dir).await.map_err(|error| error.to_string())?;
+            Target::Database(import) => {
+                let reader = import.read_back(dir).await.map_err(|error| error.to_string())?;
                 let chronicle = reader.mvcc().chronicle();
                 return Ok(ReadBack { chronicle, _source: Some(Source::Database(reader)) });
             }

@@ -58,6 +58,8 @@ impl Chronicle {
             }
             versions += 1;
             bytes += (kv.key.len() + kv.value.len()) as u64;
+            // Which of the changes of a compacted revision is left nobody can see.
+            let sub = if kv.mod_revision > stored.compact_revision { sub } else { 0 };
             history.update([u8::from(deleted)]);
             history.update(sub.to_be_bytes());
             add_pair(&mut history, &kv);

@@ -1,6 +1,7 @@
 //! Writing a state into an empty database.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use skiff_store::pb::skiff::v1::StoredState;
 use skiff_store::{Error, Result};
 use tokio::sync::mpsc;
 
-use super::{IMPORT, IMPORT_COMPACTED, IMPORTED, progress};
+use super::ours::OursReader;
+use super::{IMPORT, IMPORT_COMPACTED, IMPORTED, Reader, progress};
 use crate::core::rows::{self, Rows};
 use crate::core::{batch, blocking, names, repair, schema, store_error};
 use crate::db::{Database, DbError, DbErrorKind, DialectKind, Session, Value};
@@ -56,7 +58,7 @@ impl Import {
         let compacted = compacted.max(0);
         let mut import = Self { db, session: None, identity: identity as i64, compacted, through: 0 };
         let begun = import.find_place(restart).await.map_err(|error| store_error(&error))?;
-        begun.map_err(Error::Storage)?;
+        begun.map_err(Error::Other)?;
         Ok(import)
     }
 
@@ -64,13 +66,14 @@ impl Import {
     async fn find_place(&mut self, restart: bool) -> Result<Result<(), String>, DbError> {
         let mut session = self.db.session().await?;
         let head = session.query("SELECT revision FROM skiff_head WHERE id = 1", &[]).await?;
-        if let Some(row) = head.first() {
+        let begun = progress(session.as_mut(), IMPORT).await?;
+        if let (Some(row), None) = (head.first(), begun) {
             return Ok(Err(format!(
                 "the target database holds a store at revision {} already: name an empty database",
                 row.int(0)?
             )));
         }
-        match progress(session.as_mut(), IMPORT).await? {
+        match begun {
             Some(_) if restart => clear(session.as_mut()).await?,
             Some(found) => {
                 let through = progress(session.as_mut(), IMPORTED).await?.unwrap_or(0);
@@ -82,6 +85,7 @@ impl Import {
                     return Ok(Err(UNFINISHED.to_owned()));
                 }
                 (self.through, self.compacted) = (through, compacted);
+                reopen(session.as_mut()).await?;
                 return Ok(Ok(()));
             }
             None => {
@@ -176,8 +180,8 @@ impl Import {
         Ok(())
     }
 
-    /// Ends the import: from now on the database is a store like any other. All
-    /// of the state must have been appended.
+    /// Completes the store: all of the state must have been appended. No server
+    /// opens it yet: [`Import::release`].
     ///
     /// # Errors
     /// The database failed.
@@ -206,6 +210,27 @@ impl Import {
             tracing::warn!(%error, attempt, "ending the import failed; it is tried again");
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Reads the completed store. The replica lies in `dir`.
+    ///
+    /// # Errors
+    /// The database failed, or holds no whole store.
+    pub async fn read_back(&self, dir: PathBuf) -> Result<Reader> {
+        OursReader::open(self.db.clone(), dir).await.map(Reader::Ours)
+    }
+
+    /// Makes the completed store one like any other, which servers open.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn release(&self) -> Result<()> {
+        let names = [IMPORT, IMPORTED, IMPORT_COMPACTED].map(|name| Value::Text(name.to_owned()));
+        let work = async {
+            let mut session = self.db.session().await?;
+            session.execute("DELETE FROM skiff_progress WHERE name IN (?, ?, ?)", &names).await
+        };
+        work.await.map(drop).map_err(|error| store_error(&error))
     }
 
     async fn try_finish(
@@ -248,12 +273,18 @@ impl Import {
             let sql = "SELECT setval(pg_get_serial_sequence('kine', 'id'), (SELECT MAX(id) FROM kine))";
             session.query(sql, &[]).await?;
         }
-        let sql = "DELETE FROM skiff_progress WHERE name IN (?, ?, ?)";
-        session
-            .execute(sql, &[IMPORT, IMPORTED, IMPORT_COMPACTED].map(|name| Value::Text(name.to_owned())))
-            .await?;
         session.commit().await
     }
+}
+
+/// Makes a completed store one that is being filled again: what was to be the
+/// end may have been the end of an earlier attempt alone.
+async fn reopen(session: &mut dyn Session) -> Result<(), DbError> {
+    session.begin().await?;
+    for table in ["skiff_head", "skiff_state", "skiff_lease"] {
+        session.execute(&format!("DELETE FROM {table}"), &[]).await?;
+    }
+    session.commit().await
 }
 
 /// Gives the changes after a revision page by page; stops early where nobody
@@ -336,6 +367,7 @@ async fn set_progress(
 /// one is set.
 async fn clear(session: &mut dyn Session) -> Result<(), DbError> {
     session.set_limit(Duration::from_secs(3600));
+    reopen(session).await?;
     for sql in ["DELETE FROM skiff_version", "DELETE FROM skiff_row"] {
         session.execute(sql, &[]).await?;
     }

@@ -37,7 +37,7 @@ impl Reader {
         }
         match has_rows(db.as_ref(), "kine").await? {
             Some(true) => KineReader::open(db, dir).await.map(Reader::Kine),
-            _ => Err(Error::Storage("there is no table kine with rows in this database".to_owned())),
+            _ => Err(Error::Other("there is no table kine with rows in this database".to_owned())),
         }
     }
 
