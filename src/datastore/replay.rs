@@ -223,3 +223,135 @@ fn last_change(chronicle: &Chronicle, early: &Early) -> Result<Change> {
     })?;
     Ok(Change::Put(kv.key, kv.value, kv.lease))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+    use skiff_store::engine::mem::MemEngine;
+    use skiff_store::mvcc::{Entry, Mvcc, MvccConfig};
+    use skiff_store::pb::etcdserverpb as pb;
+    use skiff_store::pb::skiff::v1::Command;
+    use skiff_store::pb::skiff::v1::command::Op;
+
+    use super::*;
+
+    fn op(change: &Change) -> pb::RequestOp {
+        use pb::request_op::Request;
+        let request = match change {
+            Change::Put(key, value, lease) => Request::RequestPut(pb::PutRequest {
+                key: key.clone(),
+                value: value.clone(),
+                lease: *lease,
+                ..Default::default()
+            }),
+            Change::Delete(key) => {
+                Request::RequestDeleteRange(pb::DeleteRangeRequest { key: key.clone(), ..Default::default() })
+            }
+        };
+        pb::RequestOp { request: Some(request) }
+    }
+
+    /// A store that counts revisions as an etcd does.
+    struct Store {
+        mvcc: Arc<Mvcc>,
+        index: u64,
+    }
+
+    impl Store {
+        fn new() -> Self {
+            let mvcc = Mvcc::open(Arc::new(MemEngine::new()), MvccConfig::default()).expect("a store");
+            Self { mvcc, index: 0 }
+        }
+
+        fn run(&mut self, op: Op) {
+            self.index += 1;
+            let commands = vec![Command::from(op)];
+            let entry = Entry { term: 1, index: self.index, position: Bytes::new(), commands };
+            self.mvcc.apply(&[entry]).expect("it is applied");
+        }
+
+        fn change(&mut self, changes: &[Change]) {
+            let txn = pb::TxnRequest { success: changes.iter().map(op).collect(), ..Default::default() };
+            self.run(Op::Txn(txn));
+        }
+
+        fn compact(&mut self, revision: i64) {
+            self.run(Op::Compact(pb::CompactionRequest { revision, physical: true }));
+        }
+
+        /// Does a step over, as one who writes into an etcd does it.
+        fn follow(&mut self, step: &Step) {
+            match step {
+                Step::Idle(through) => {
+                    while self.mvcc.revision() < *through {
+                        self.change(&[Change::Put(FILLER.into(), Bytes::new(), 0)]);
+                    }
+                }
+                Step::Change(revision, changes) => {
+                    assert_eq!(self.mvcc.revision() + 1, *revision);
+                    let mut changes = changes.clone();
+                    changes.push(Change::Delete(FILLER.into()));
+                    self.change(&changes);
+                    assert_eq!(self.mvcc.revision(), *revision);
+                }
+            }
+        }
+    }
+
+    /// Changes of one revision: each of another key.
+    fn changes() -> impl Strategy<Value = Vec<Change>> {
+        proptest::collection::btree_map(0..6u8, proptest::option::of(0..9u8), 1..4).prop_map(|changes| {
+            let change = |(key, value): (u8, Option<u8>)| {
+                let key = Bytes::from(vec![b'k', key]);
+                match value {
+                    Some(value) => Change::Put(key, vec![value].into(), 0),
+                    None => Change::Delete(key),
+                }
+            };
+            changes.into_iter().map(change).collect()
+        })
+    }
+
+    proptest! {
+        /// Whatever happened and wherever it was compacted: what is done over,
+        /// in one go or in two, is the same to everyone who looks.
+        #[test]
+        fn what_is_done_over_is_the_same(
+            history in proptest::collection::vec(changes(), 1..60),
+            compacted in proptest::option::of(0.0..1.0f64),
+            broken_off in 0.0..1.0f64,
+        ) {
+            let mut origin = Store::new();
+            for changes in &history {
+                origin.change(changes);
+            }
+            let revision = origin.mvcc.revision();
+            let compacted = compacted.map(|part| 2 + ((revision - 2).max(0) as f64 * part) as i64);
+            let compacted = compacted.filter(|at| *at <= revision);
+            if let Some(at) = compacted {
+                origin.compact(at);
+            }
+            let chronicle = origin.mvcc.chronicle();
+            let mut copy = Store::new();
+            let stop = (revision as f64 * broken_off) as i64;
+            steps(&chronicle, 1, &mut |step| {
+                let at = match &step { Step::Idle(at) | Step::Change(at, _) => *at };
+                if at <= stop {
+                    copy.follow(&step);
+                }
+                Ok(())
+            }).expect("steps");
+            steps(&chronicle, copy.mvcc.revision(), &mut |step| {
+                copy.follow(&step);
+                Ok(())
+            }).expect("steps");
+            if let Some(at) = compacted {
+                copy.compact(at);
+            }
+            let copied = copy.mvcc.chronicle().digest(FILLER).expect("a digest");
+            prop_assert_eq!(copied, chronicle.digest(FILLER).expect("a digest"));
+        }
+    }
+}
