@@ -54,7 +54,7 @@ impl Found {
 /// Those of the database; [`Failure::Again`] where they are gone, which is noted
 /// then.
 pub(crate) async fn check_there(core: &Core, session: &mut dyn Session, head: Head) -> Result<(), Failure> {
-    if foreign::compacted(session).await? <= head.revision {
+    if foreign::unnoted(session).await?.is_none_or(|compacted| compacted <= head.revision) {
         return Ok(());
     }
     session.rollback().await?;

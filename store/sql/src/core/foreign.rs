@@ -44,7 +44,8 @@ async fn news(session: &mut dyn Session, head: Head, stored: &StoredState) -> Re
     let compacted = compacted(session).await?;
     // Beyond everything that was ever written it means nothing.
     let bound = head.revision.max(head.newest_row);
-    Ok((compacted > stored.compact_revision && compacted <= bound).then_some(compacted))
+    let known = stored.compact_revision.max(0);
+    Ok((compacted > known && compacted <= bound).then_some(compacted))
 }
 
 async fn stored(session: &mut dyn Session) -> Result<StoredState, DbError> {

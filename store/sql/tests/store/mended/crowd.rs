@@ -4,15 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use skiff_sql::SqlConfig;
-use skiff_sql::db::{DbErrorKind, Value};
+use skiff_sql::db::{Database, DbError, DbErrorKind, Session, Value};
+use skiff_store::StoreExt;
 use skiff_store::conformance::support::*;
 
+use super::hooks::{self, Hook};
 use super::until;
 use crate::base::Base;
 use crate::servers::{events_until, listed, replay, watch};
 
-crate::on_each! { we_go_on_beside_a_kine_that_never_pauses }
+crate::on_each! { we_go_on_beside_a_kine_that_never_pauses a_writer_that_always_comes_too_late_goes_on }
 
 /// Rows that one peer writes at most.
 const MOST: usize = 50_000;
@@ -67,6 +70,61 @@ async fn we_go_on_beside_a_kine_that_never_pauses(base: Base) {
     assert_eq!(listed(&server).await, state);
     server.stop().await;
     // Whoever fills its replica from the tables sees the same.
+    let again = base.server().await;
+    assert_eq!(listed(&again).await, state);
+    again.stop().await;
+}
+
+/// A kine that writes a row before each of our transactions.
+struct Faster {
+    db: Arc<dyn Database>,
+    now: AtomicBool,
+    written: AtomicUsize,
+}
+
+#[async_trait]
+impl Hook for Faster {
+    async fn before(&self, sql: &str, _session: &mut dyn Session) -> Result<(), DbError> {
+        if sql != "BEGIN" || !self.now.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let number = self.written.fetch_add(1, Ordering::Relaxed);
+        let sql = "INSERT INTO kine (name, created, deleted, create_revision, prev_revision, lease, value, \
+                   old_value) VALUES (?, 1, 0, 0, 0, 0, ?, NULL)";
+        let arguments = [Value::Text(format!("/kine/{number}")), Value::Bytes("x".into())];
+        self.db.session().await?.execute(sql, &arguments).await.map(drop)
+    }
+}
+
+async fn a_writer_that_always_comes_too_late_goes_on(base: Base) {
+    let faster = Arc::new(Faster {
+        db: base.database().await,
+        now: AtomicBool::new(false),
+        written: AtomicUsize::new(0),
+    });
+    let server = hooks::server(&base, &faster, SqlConfig::default()).await;
+    let mut watcher = watch(&server);
+    put(&*server, "/us", "first").await;
+    faster.now.store(true, Ordering::Relaxed);
+    for i in 0..5 {
+        put(&*server, "/us", &i.to_string()).await;
+        assert_eq!(text(&get(&*server, "/us").await.unwrap().value), i.to_string());
+    }
+    // Several clients at once, of which one changes nothing.
+    let puts = (0..8).map(|i| server.put(put_request(&format!("/us/{i}"), "x")));
+    let nothing = server.delete_range(delete_request("/nothing", ""));
+    let (puts, nothing) = tokio::join!(futures::future::join_all(puts), nothing);
+    let mut revisions: Vec<_> = puts.into_iter().map(|put| revision(&put.unwrap().header)).collect();
+    revisions.dedup();
+    assert_eq!(revisions.len(), 8);
+    assert_eq!(nothing.unwrap().deleted, 0);
+    faster.now.store(false, Ordering::Relaxed);
+    let last = put(&*server, "/last", "").await;
+    let events = events_until(&mut watcher, last).await;
+    assert_eq!(events.len(), faster.written.load(Ordering::Relaxed) + 15, "every change is one event");
+    let state = replay(&events);
+    assert_eq!(listed(&server).await, state);
+    server.stop().await;
     let again = base.server().await;
     assert_eq!(listed(&again).await, state);
     again.stop().await;

@@ -108,6 +108,8 @@ async fn the_newest_row_counts_whatever_it_is(base: Base) {
     .await;
     let server = base.server().await;
     let all = server.range(everything()).await.unwrap();
+    let taken_later = super::number(base.database().await.as_ref(), "SELECT COUNT(*) FROM skiff_log").await;
+    assert_eq!(taken_later, 0, "something was left to be taken over");
     assert_eq!((revision(&all.header), keys(&all)), (5, vec!["/registry/a".to_owned()]));
     assert_eq!(put(&*server, "/registry/b", "again").await, 6);
     let kv = get(&*server, "/registry/b").await.unwrap();
