@@ -21,6 +21,7 @@ mod audit;
 mod chronicle;
 mod compaction;
 pub mod compare;
+mod digest;
 mod evaluate;
 mod evaluate_auth;
 mod export;
@@ -61,6 +62,7 @@ use crate::watch::{Hub, PublishedEvent, WatchSpec, Watcher};
 
 pub use audit::{Audit, IndexFile, audit};
 pub use chronicle::Chronicle;
+pub use digest::Digest;
 pub use evaluate::MAX_LEASE_TTL;
 pub use export::{Export, Version};
 pub use fill::Filler;

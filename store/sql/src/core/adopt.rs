@@ -8,7 +8,7 @@
 //! later one is shown.
 
 use bytes::Bytes;
-use skiff_store::mvcc::Entry;
+use skiff_store::mvcc::{Entry, Mvcc};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::mvccpb::KeyValue;
 use skiff_store::pb::skiff::v1::command::Op;
@@ -82,6 +82,18 @@ pub(crate) async fn adopt(
     commit(core, session, replica, head, found).await
 }
 
+/// The next rows of `kine` after an id, as [`commands`] takes them.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn rows_after(session: &mut dyn Session, id: i64, before: i64) -> Result<Vec<Row>, DbError> {
+    let sql = format!(
+        "SELECT id, name, created, deleted, create_revision, lease, value FROM kine WHERE id > ? AND id < ? \
+         ORDER BY id LIMIT {PAGE}"
+    );
+    session.query(&sql, &[Value::Int(id), Value::Int(before)]).await
+}
+
 /// What follows the head without a gap, before an id; may not be all of it.
 ///
 /// # Errors
@@ -92,11 +104,7 @@ pub(crate) async fn find(
     head: Head,
     before: i64,
 ) -> Result<Found, DbError> {
-    let sql = format!(
-        "SELECT id, name, created, deleted, create_revision, lease, value FROM kine WHERE id > ? AND id < ? \
-         ORDER BY id LIMIT {PAGE}"
-    );
-    let rows = session.query(&sql, &[Value::Int(head.revision), Value::Int(before)]).await?;
+    let rows = rows_after(session, head.revision, before).await?;
     let mut next = head.revision;
     let mut bytes = 0;
     let mut decided = Vec::new();
@@ -109,7 +117,7 @@ pub(crate) async fn find(
         bytes += row.opt_bytes(6)?.map_or(0, |value| value.len());
         decided.push(row);
     }
-    let commands = if decided.is_empty() { Vec::new() } else { commands(core, &decided, next)? };
+    let commands = if decided.is_empty() { Vec::new() } else { commands(&core.mvcc, &decided, next)? };
     Ok(Found { commands, through: next, rows: decided.len() })
 }
 
@@ -178,7 +186,11 @@ async fn fill_gap(session: &mut dyn Session, revision: i64) -> Result<(), DbErro
     }
 }
 
-fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, DbError> {
+/// The commands that make the changes of rows of `kine`, up to a revision.
+///
+/// # Errors
+/// A row is not as it should be.
+pub(crate) fn commands(mvcc: &Mvcc, rows: &[&Row], through: i64) -> Result<Vec<Command>, DbError> {
     let mut commands = Vec::new();
     let mut granted = Vec::new();
     let mut changes = Vec::new();
@@ -188,7 +200,7 @@ fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, Db
         // kine's lease is the TTL of the row: one lease for all of that TTL.
         let ttl = row.opt_int(5)?.unwrap_or(0);
         let deleted = row.int(3)? != 0;
-        if ttl > 0 && !deleted && core.mvcc.lease(ttl).is_none() && !granted.contains(&ttl) {
+        if ttl > 0 && !deleted && mvcc.lease(ttl).is_none() && !granted.contains(&ttl) {
             granted.push(ttl);
             commands.push(Command::from(Op::LeaseGrant(pb::LeaseGrantRequest { ttl, id: ttl })));
         }

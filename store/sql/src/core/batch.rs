@@ -112,7 +112,11 @@ pub(crate) async fn advance(
     session.execute(head, &head_arguments).await.map(drop)
 }
 
-async fn write_small_rows(
+/// Writes rows that are not of the key space.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn write_small_rows(
     session: &mut dyn Session,
     dialect: &dyn Dialect,
     rows: Vec<SmallRow>,

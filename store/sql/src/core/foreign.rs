@@ -37,7 +37,7 @@ pub(crate) async fn compacted(session: &mut dyn Session) -> Result<i64, DbError>
 pub(crate) async fn unnoted(session: &mut dyn Session) -> Result<Option<i64>, DbError> {
     let head = read_head(session).await?;
     let stored = stored(session).await?;
-    Ok(news(session, head, &stored).await?)
+    news(session, head, &stored).await
 }
 
 async fn news(session: &mut dyn Session, head: Head, stored: &StoredState) -> Result<Option<i64>, DbError> {

@@ -30,10 +30,30 @@ pub(crate) async fn load(db: &Arc<dyn Database>, engine: Arc<dyn Engine>) -> Res
     // Without it filling goes well all the same, if it is quick enough.
     let hold = Hold::take(db).await;
     let hold = hold.inspect_err(|error| tracing::warn!(%error, "cannot keep the log from being pruned")).ok();
-    let mut session = snapshot(db.as_ref()).await?;
+    fill(snapshot(db.as_ref()).await?, engine).await.map(|()| hold)
+}
+
+/// As [`load`], for one who must not write into the database.
+///
+/// # Errors
+/// As [`load`]; a kine has compacted what no server of ours has noted.
+pub(crate) async fn read_only(db: &dyn Database, engine: Arc<dyn Engine>) -> Result<()> {
+    let mut session = db.session().await.map_err(failed)?;
+    session.begin_snapshot().await.map_err(failed)?;
+    if foreign::unnoted(session.as_mut()).await.map_err(failed)?.is_some() {
+        return Err(Error::Unavailable(
+            "kine has compacted this database, and no skiff beside it has noted that yet: start `skiff kine` on \
+             it once"
+                .to_owned(),
+        ));
+    }
+    fill(session, engine).await
+}
+
+async fn fill(mut session: Box<dyn Session>, engine: Arc<dyn Engine>) -> Result<()> {
     let loaded = Loader::new(session.as_mut(), engine)?.run().await;
     let ended = session.rollback().await.map_err(failed);
-    loaded.and(ended).map(|()| hold)
+    loaded.and(ended)
 }
 
 /// One state of the database, of which our log knows everything that is gone.

@@ -1,28 +1,28 @@
 //! What the store's tasks share.
 
-mod adopt;
-mod batch;
+pub(crate) mod adopt;
+pub(crate) mod batch;
 mod compaction;
 mod contact;
 mod db_clock;
 mod doubt;
 mod drawn;
 mod failure;
-mod foreign;
+pub(crate) mod foreign;
 mod head;
 mod hold;
 mod housekeeping;
 mod jobs;
 mod leases;
 mod load;
-mod log;
-mod names;
+pub(crate) mod log;
+pub(crate) mod names;
 mod open;
 mod reads;
-mod repair;
+pub(crate) mod repair;
 mod replica;
-mod rows;
-mod schema;
+pub(crate) mod rows;
+pub(crate) mod schema;
 mod statements;
 mod supervise;
 mod sync;
@@ -42,12 +42,14 @@ use tokio::sync::watch;
 
 pub(crate) use self::contact::Contact;
 pub(crate) use self::db_clock::DbClock;
+pub(crate) use self::head::read_head;
 pub(crate) use self::jobs::{Job, Work};
 pub(crate) use self::leases::{KeepAlives, TimeLeft};
-pub(crate) use self::load::load;
+pub(crate) use self::load::{load, read_only};
 pub(crate) use self::open::{give_space_back, open, scratch_dir, spawn};
 pub(crate) use self::reads::Reads;
-pub(crate) use self::replica::Replica;
+pub(crate) use self::replica::{Engines, Replica};
+pub(crate) use self::takeover::cluster_id;
 
 use crate::config::SqlConfig;
 use crate::db::{Database, DbError, DbErrorKind};

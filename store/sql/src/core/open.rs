@@ -48,6 +48,7 @@ pub(crate) async fn open(
     stop: watch::Receiver<bool>,
 ) -> Result<(Core, Queues)> {
     schema::prepare(db.as_ref()).await?;
+    crate::transfer::refuse_unfinished(db.as_ref()).await?;
     repair::repair(db.as_ref(), config.migrate_schema).await?;
     takeover::take_over(db.as_ref(), &config.cluster_version).await?;
     let cluster_id = takeover::cluster_id(db.as_ref()).await?;

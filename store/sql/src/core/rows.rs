@@ -25,7 +25,7 @@ pub(crate) struct Rows {
     extra: Vec<Vec<Value>>,
     /// Rows of `kine` whose `prev_revision` must be looked up.
     lookups: Vec<(usize, String)>,
-    /// Up to this revision the rows of `kine` are there already.
+    /// The newest id in `kine` that is before these.
     present: i64,
 }
 
@@ -33,6 +33,8 @@ const INSERT_KINE: &str = "INSERT INTO kine (id, name, created, deleted, create_
                            lease, value, old_value) VALUES";
 /// Position of `prev_revision` in those.
 const PREV_REVISION: usize = 5;
+/// In a table that we made, kine's own row has this id.
+const COMPACT_ROW_ID: i64 = 1;
 const INSERT_VERSION: &str = "INSERT INTO skiff_version (id, version, lease) VALUES";
 const INSERT_EXTRA: &str = "INSERT INTO skiff_row (revision, sub, name, value) VALUES";
 
@@ -43,26 +45,38 @@ impl Rows {
     /// # Errors
     /// Faults of the replica.
     pub(crate) fn of(prepared: &Prepared, dialect: &dyn Dialect, present: i64) -> Result<Self> {
-        let mut rows = Self { present, ..Self::default() };
-        // Newest row of `kine` of each name within this batch.
-        let mut newest: HashMap<String, i64> = HashMap::new();
-        for change in prepared.changes()? {
-            if change.revision <= present {
-                if let Some(kv) = &change.kv {
-                    rows.add_version(change.revision, kv.version, kv.lease);
-                }
-                continue;
-            }
-            let name = names::name_of(dialect, &change.key).filter(|_| change.sub == 0);
-            match name {
-                Some(name) => {
-                    rows.add(&change, name, newest.get(name).copied(), prepared);
-                    newest.insert(name.to_owned(), change.revision);
-                }
-                None => rows.add_beside(&change),
+        let changes = prepared.changes()?;
+        let (old, new) = changes.split_at(changes.partition_point(|change| change.revision <= present));
+        let mut rows = Self::of_changes(new, dialect, &|lease| prepared.lease_ttl(lease));
+        rows.present = present;
+        for change in old {
+            if let Some(kv) = &change.kv {
+                rows.add_version(change.revision, kv.version, kv.lease);
             }
         }
         Ok(rows)
+    }
+
+    /// The rows of changes in their order. `ttl` tells the granted TTL of a lease.
+    pub(crate) fn of_changes(
+        changes: &[Change],
+        dialect: &dyn Dialect,
+        ttl: &dyn Fn(i64) -> Option<i64>,
+    ) -> Self {
+        let mut rows = Self { present: i64::MAX, ..Self::default() };
+        // Newest row of `kine` of each name within this batch.
+        let mut newest: HashMap<String, i64> = HashMap::new();
+        for change in changes {
+            let fits = change.sub == 0 && change.revision > COMPACT_ROW_ID;
+            match names::name_of(dialect, &change.key).filter(|_| fits) {
+                Some(name) => {
+                    rows.add(change, name, newest.get(name).copied(), ttl);
+                    newest.insert(name.to_owned(), change.revision);
+                }
+                None => rows.add_beside(change),
+            }
+        }
+        rows
     }
 
     fn add_version(&mut self, revision: i64, version: i64, lease: i64) {
@@ -71,7 +85,7 @@ impl Rows {
         }
     }
 
-    fn add(&mut self, change: &Change, name: &str, in_batch: Option<i64>, prepared: &Prepared) {
+    fn add(&mut self, change: &Change, name: &str, in_batch: Option<i64>, ttl: &dyn Fn(i64) -> Option<i64>) {
         let id = Value::Int(change.revision);
         let lease = change.kv.as_ref().map_or(0, |kv| kv.lease);
         let version = change.kv.as_ref().map_or(0, |kv| kv.version);
@@ -86,7 +100,7 @@ impl Rows {
         let value = change.kv.as_ref().map(|kv| names::row_value(name, &kv.value, kv.version));
         let old = change.previous.as_ref().map(|(kv, _)| names::row_value(name, &kv.value, kv.version));
         // kine takes the number for the seconds that the row lives.
-        let ttl = if lease == 0 { 0 } else { prepared.lease_ttl(lease).unwrap_or(0) };
+        let ttl = if lease == 0 { 0 } else { ttl(lease).unwrap_or(0) };
         let create_revision = change.kv.as_ref().filter(|_| !created).map_or(0, |kv| kv.create_revision);
         self.kine.push(vec![
             id,
@@ -103,7 +117,7 @@ impl Rows {
     }
 
     fn add_beside(&mut self, change: &Change) {
-        if change.sub == 0 {
+        if change.sub == 0 && change.revision > COMPACT_ROW_ID {
             self.kine.push(gap_row(change.revision));
         }
         let value = change.kv.as_ref().map(|kv| kv.encode_to_vec()).unwrap_or_default();
@@ -151,7 +165,8 @@ impl Rows {
 
 /// Whether a version is a row of `kine`.
 pub(crate) fn is_in_kine(dialect: &dyn Dialect, version: &Unreadable) -> bool {
-    version.sub == 0 && names::name_of(dialect, &version.key).is_some()
+    let fits = version.sub == 0 && version.revision > COMPACT_ROW_ID;
+    fits && names::name_of(dialect, &version.key).is_some()
 }
 
 /// A row that stands for a revision without a change.
