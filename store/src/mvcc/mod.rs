@@ -35,6 +35,7 @@ mod range;
 mod read;
 mod rebase;
 mod state;
+mod unreadable;
 mod view;
 
 use std::collections::BTreeMap;
@@ -68,6 +69,7 @@ pub use fill::Filler;
 pub use prepared::{Change, Prepared, SmallRow};
 pub use range::KeyRange;
 pub use rebase::{Rebase, rebase};
+pub use unreadable::Unreadable;
 
 /// Highest version of the stored format that is known. A store of a higher one
 /// is refused. A store is of version 2 once auth was on in it.

@@ -5,13 +5,15 @@
 //! compacted revision C every version that a later change at or before C
 //! replaced, and deletions before C.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use skiff_store::Result;
+use skiff_store::mvcc::Unreadable;
 
-use super::writer::Failure;
-use super::{Core, blocking, names, schema, statements};
+use super::failure::Failure;
+use super::{Core, blocking, rows, schema, statements};
 use crate::db::{DbError, Session, Value};
 use crate::metrics::METRICS;
 
@@ -21,8 +23,6 @@ const TICK: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long giving space back may take, for each table.
 const RECLAIM_LIMIT: Duration = Duration::from_secs(3600);
-/// Rows of `skiff_row` looked at together.
-const EXTRA_PAGE: i64 = 500;
 
 /// Compacts until the store stops.
 pub(crate) async fn run(core: Arc<Core>) {
@@ -68,7 +68,7 @@ async fn compact(core: &Arc<Core>, target: i64) -> Result<(), Failure> {
             break;
         }
         let through = target.min(done.saturating_add(core.config.compaction_batch));
-        step(core, session.as_mut(), done, through).await?;
+        step(core, session.as_mut(), done, through, target).await?;
         let sql = "UPDATE skiff_progress SET value = ? WHERE name = ?";
         session.execute(sql, &[Value::Int(through), Value::Text(schema::COMPACTED.to_owned())]).await?;
         session.commit().await?;
@@ -120,15 +120,40 @@ async fn locked_progress(core: &Core, session: &mut dyn Session) -> Result<i64, 
 
 /// Looks at the changes from `done` on (deletions there were kept) through
 /// `through`, and removes what they replaced.
-async fn step(core: &Arc<Core>, session: &mut dyn Session, done: i64, through: i64) -> Result<(), Failure> {
+async fn step(
+    core: &Arc<Core>,
+    session: &mut dyn Session,
+    done: i64,
+    through: i64,
+    target: i64,
+) -> Result<(), Failure> {
     let range = [Value::Int(done), Value::Int(through)];
     let sql = "SELECT prev_revision FROM kine WHERE id >= ? AND id <= ? AND created = 0 AND prev_revision > \
                0 AND name <> 'compact_rev_key'";
     let mut doomed = ids(session.query(sql, &range).await?)?;
     let sql = "SELECT id FROM kine WHERE id >= ? AND id < ? AND deleted <> 0";
     doomed.extend(ids(session.query(sql, &range).await?)?);
+    let mvcc = core.mvcc.clone();
+    let unreadable = blocking(move || mvcc.unreadable(done, through, target)).await?;
+    let (in_kine, extra): (Vec<_>, Vec<_>) =
+        unreadable.into_iter().partition(|version| rows::is_in_kine(core.db.dialect(), version));
+    // Rows of `kine` do not tell what replaced them where that is beside them.
+    doomed.extend(in_kine.iter().map(|version| Value::Int(version.revision)));
     delete(session, &doomed).await?;
-    extra_rows(core, session, done, through).await
+    delete_extra(session, &extra).await
+}
+
+/// Removes changes that `kine` could not hold.
+async fn delete_extra(session: &mut dyn Session, extra: &[Unreadable]) -> Result<(), Failure> {
+    let mut by_sub: BTreeMap<u32, Vec<Value>> = BTreeMap::new();
+    for version in extra {
+        by_sub.entry(version.sub).or_default().push(Value::Int(version.revision));
+    }
+    for (sub, revisions) in by_sub {
+        let sql = format!("DELETE FROM skiff_row WHERE sub = {sub} AND revision IN ({{}})");
+        statements::for_each(session, &sql, &revisions).await?;
+    }
+    Ok(())
 }
 
 fn ids(rows: Vec<crate::db::Row>) -> Result<Vec<Value>, DbError> {
@@ -139,52 +164,4 @@ async fn delete(session: &mut dyn Session, ids: &[Value]) -> Result<(), DbError>
     statements::for_each(session, "DELETE FROM kine WHERE id IN ({})", ids).await?;
     statements::for_each(session, "DELETE FROM skiff_version WHERE id IN ({})", ids).await?;
     Ok(())
-}
-
-/// The changes that `kine` could not hold: few, so each is asked for by name.
-async fn extra_rows(
-    core: &Arc<Core>,
-    session: &mut dyn Session,
-    done: i64,
-    through: i64,
-) -> Result<(), Failure> {
-    let mut after = (0, -1);
-    loop {
-        let sql = format!(
-            "SELECT revision, sub, name FROM skiff_row WHERE (revision > ? OR (revision = ? AND sub > ?)) \
-             AND revision <= ? ORDER BY revision, sub LIMIT {EXTRA_PAGE}"
-        );
-        let first = Value::Int(after.0);
-        let arguments = [first.clone(), first, Value::Int(after.1), Value::Int(through)];
-        let rows = session.query(&sql, &arguments).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = (last.int(0)?, last.int(1)?);
-        for row in &rows {
-            let (revision, sub) = (row.int(0)?, row.int(1)?);
-            let key = row.bytes(2)?;
-            if revision >= done {
-                replaced_by_extra(core, session, &key, revision).await?;
-            }
-            let (mvcc, at) = (core.mvcc.clone(), core.mvcc.compact_revision());
-            let newest = blocking(move || mvcc.version_at(&key, at)).await?;
-            if revision < at && newest != Some((revision, sub as u32)) {
-                let sql = "DELETE FROM skiff_row WHERE revision = ? AND sub = ?";
-                session.execute(sql, &[Value::Int(revision), Value::Int(sub)]).await?;
-            }
-        }
-    }
-}
-
-/// Rows of `kine` do not say that such a change replaced them.
-async fn replaced_by_extra(
-    core: &Core,
-    session: &mut dyn Session,
-    key: &[u8],
-    revision: i64,
-) -> Result<(), DbError> {
-    let Some(name) = names::name_of(core.db.dialect(), key) else { return Ok(()) };
-    let sql = "SELECT id FROM kine WHERE name = ? AND id < ?";
-    let arguments = [Value::Text(name.to_owned()), Value::Int(revision)];
-    let doomed = ids(session.query(sql, &arguments).await?)?;
-    delete(session, &doomed).await
 }

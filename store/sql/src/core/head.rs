@@ -1,7 +1,7 @@
 //! The one row of `skiff_head`: how far the log has come. Its lock is what
 //! orders all servers.
 
-use crate::db::{DbError, DbErrorKind, Session};
+use crate::db::{Database, DbError, DbErrorKind, Session};
 
 /// Where the database stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,12 @@ const HEAD: &str = "SELECT log_index, revision, (SELECT MAX(id) FROM kine) FROM 
 /// Reads the head.
 pub(crate) async fn read_head(session: &mut dyn Session) -> Result<Head, DbError> {
     one(session, HEAD).await
+}
+
+/// Reads the head by itself.
+pub(crate) async fn read_now(db: &dyn Database) -> Result<Head, DbError> {
+    let mut session = db.session().await?;
+    read_head(session.as_mut()).await
 }
 
 /// Locks the head until the transaction ends; waits for others that hold it.

@@ -4,8 +4,15 @@ pub(crate) mod adopt;
 pub(crate) mod batch;
 mod compaction;
 mod contact;
+mod db_clock;
+mod doubt;
+mod drawn;
+mod failure;
+pub(crate) mod foreign;
 mod head;
+mod hold;
 mod housekeeping;
+mod jobs;
 mod leases;
 mod load;
 pub(crate) mod log;
@@ -17,6 +24,7 @@ mod replica;
 pub(crate) mod rows;
 pub(crate) mod schema;
 mod statements;
+mod supervise;
 mod sync;
 mod takeover;
 mod writer;
@@ -33,14 +41,15 @@ use skiff_store::{ApiError, Error, NodeError, Result};
 use tokio::sync::watch;
 
 pub(crate) use self::contact::Contact;
+pub(crate) use self::db_clock::DbClock;
 pub(crate) use self::head::read_head;
+pub(crate) use self::jobs::{Job, Work};
 pub(crate) use self::leases::{KeepAlives, TimeLeft};
-pub(crate) use self::load::load;
+pub(crate) use self::load::{load, read_only};
 pub(crate) use self::open::{give_space_back, open, scratch_dir, spawn};
 pub(crate) use self::reads::Reads;
 pub(crate) use self::replica::{Engines, Replica};
 pub(crate) use self::takeover::cluster_id;
-pub(crate) use self::writer::{Job, Work};
 
 use crate::config::SqlConfig;
 use crate::db::{Database, DbError, DbErrorKind};
@@ -65,6 +74,7 @@ pub(crate) struct Core {
     pub(crate) reads: Reads,
     pub(crate) keep_alives: KeepAlives,
     pub(crate) contact: Contact,
+    pub(crate) db_clock: DbClock,
     pub(crate) db_size: AtomicI64,
     /// Everything up to this revision has been compacted in the database.
     pub(crate) compacted: watch::Sender<i64>,
@@ -94,6 +104,12 @@ impl Core {
             return Err(NodeError::Stopped.into());
         }
         self.contact.check()
+    }
+
+    /// True while no lease ends, and every one can be renewed: the database was
+    /// away, or its clock has jumped.
+    pub(crate) fn leases_rest(&self) -> bool {
+        self.contact.in_grace() || self.db_clock.has_jumped()
     }
 
     /// Waits for something as long as a request may take.

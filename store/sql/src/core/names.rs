@@ -14,7 +14,8 @@ use crate::db::Dialect;
 pub(crate) const COMPACT_ROW: &str = "compact_rev_key";
 /// The API server's key.
 const API_SERVER_KEY: &[u8] = b"compact_rev_key";
-const API_SERVER_ROW: &str = "compact_rev_key_apiserver";
+/// The row of that key.
+pub(crate) const API_SERVER_ROW: &str = "compact_rev_key_apiserver";
 const GAP: &str = "gap-";
 
 /// The name of a key in `kine`; `None` for one that has no place there.
@@ -41,7 +42,11 @@ pub(crate) fn key_of(name: &str, value: Bytes) -> Option<Named> {
         // Before kine 0.12 the version alone was kept.
         None => (text.into_owned(), Bytes::from_static(b"0")),
     };
-    Some(Named { key: Bytes::from_static(API_SERVER_KEY), value, version: version.parse().ok() })
+    Some(Named {
+        key: Bytes::from_static(API_SERVER_KEY),
+        value,
+        version: version.parse().ok().filter(|version| *version > 0),
+    })
 }
 
 /// A row's key.

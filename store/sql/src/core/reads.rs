@@ -9,8 +9,9 @@ use skiff_store::{Error, NodeError, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Core;
+use super::failure::Failure;
 use super::head::read_head;
-use super::writer::{Failure, Job, Work};
+use super::jobs::{Job, Work};
 use crate::db::Session;
 
 /// Readers that may wait.
@@ -111,7 +112,7 @@ async fn round(core: &Core, session: &mut Option<Box<dyn Session>>) -> Result<()
         check_not_gone_back(core, session).await?;
     }
     if head.newest_row > head.revision && core.mvcc.revision() < head.newest_row {
-        adopt(core).await?;
+        adopt(core, head.newest_row).await?;
     }
     Ok(())
 }
@@ -124,10 +125,10 @@ async fn check_not_gone_back(core: &Core, session: &mut dyn Session) -> Result<(
     replica.catch_up(core, session, head.index).await
 }
 
-/// Has the writer take over what another program wrote.
-async fn adopt(core: &Core) -> Result<(), Failure> {
+/// Has the writer take over what another program wrote, up to a revision.
+async fn adopt(core: &Core, through: i64) -> Result<(), Failure> {
     let (reply, answer) = oneshot::channel();
-    if core.jobs.send(Job { work: Work::Adopt, reply }).await.is_err() {
+    if core.jobs.send(Job { work: Work::Adopt(through), reply }).await.is_err() {
         return Err(Failure::Store(NodeError::Stopped.into()));
     }
     answer

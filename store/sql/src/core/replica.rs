@@ -9,7 +9,8 @@ use skiff_store::engine::rocks::{RocksEngine, RocksOptions};
 use skiff_store::mvcc::{Entry, EntryOutcome};
 use skiff_store::{Error, Result};
 
-use super::{Core, blocking, load, log, writer::Failure};
+use super::hold::Hold;
+use super::{Core, blocking, failure::Failure, load, log};
 use crate::db::Session;
 use crate::metrics::METRICS;
 
@@ -87,6 +88,8 @@ pub(crate) struct Replica {
     pub(crate) engines: Engines,
     /// Applying failed half-way: only filling it anew helps.
     pub(crate) broken: bool,
+    /// Keeps the log until it is caught up with.
+    pub(crate) hold: Option<Hold>,
 }
 
 impl Replica {
@@ -124,6 +127,7 @@ impl Replica {
                 _ => return Err(Failure::Behind),
             }
         }
+        self.hold = None;
         Ok(())
     }
 
@@ -159,7 +163,7 @@ impl Replica {
         tracing::info!(index = core.mvcc.applied_index(), "filling the replica anew");
         METRICS.reloads.inc();
         let engine = self.engines.make()?;
-        load(core.db.as_ref(), engine.clone()).await?;
+        self.hold = load(&core.db, engine.clone()).await?;
         let mvcc = core.mvcc.clone();
         blocking(move || mvcc.install(engine)).await?;
         self.engines.installed();

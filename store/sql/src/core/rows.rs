@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 use skiff_store::Result;
-use skiff_store::mvcc::{Change, Prepared};
+use skiff_store::mvcc::{Change, Prepared, Unreadable};
 
 use super::names;
 use crate::core::statements;
@@ -25,6 +25,8 @@ pub(crate) struct Rows {
     extra: Vec<Vec<Value>>,
     /// Rows of `kine` whose `prev_revision` must be looked up.
     lookups: Vec<(usize, String)>,
+    /// The newest id in `kine` that is before these.
+    present: i64,
 }
 
 const INSERT_KINE: &str = "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, \
@@ -37,12 +39,22 @@ const INSERT_VERSION: &str = "INSERT INTO skiff_version (id, version, lease) VAL
 const INSERT_EXTRA: &str = "INSERT INTO skiff_row (revision, sub, name, value) VALUES";
 
 impl Rows {
-    /// The rows of what was prepared. Reads the replica: blocks.
+    /// The rows of what was prepared; of revisions up to `present`, which are
+    /// there already, what stands beside them. Reads the replica: blocks.
     ///
     /// # Errors
     /// Faults of the replica.
-    pub(crate) fn of(prepared: &Prepared, dialect: &dyn Dialect) -> Result<Self> {
-        Ok(Self::of_changes(&prepared.changes()?, dialect, &|lease| prepared.lease_ttl(lease)))
+    pub(crate) fn of(prepared: &Prepared, dialect: &dyn Dialect, present: i64) -> Result<Self> {
+        let changes = prepared.changes()?;
+        let (old, new) = changes.split_at(changes.partition_point(|change| change.revision <= present));
+        let mut rows = Self::of_changes(new, dialect, &|lease| prepared.lease_ttl(lease));
+        rows.present = present;
+        for change in old {
+            if let Some(kv) = &change.kv {
+                rows.add_version(change.revision, kv.version, kv.lease);
+            }
+        }
+        Ok(rows)
     }
 
     /// The rows of changes in their order. `ttl` tells the granted TTL of a lease.
@@ -51,7 +63,7 @@ impl Rows {
         dialect: &dyn Dialect,
         ttl: &dyn Fn(i64) -> Option<i64>,
     ) -> Self {
-        let mut rows = Self::default();
+        let mut rows = Self { present: i64::MAX, ..Self::default() };
         // Newest row of `kine` of each name within this batch.
         let mut newest: HashMap<String, i64> = HashMap::new();
         for change in changes {
@@ -65,19 +77,6 @@ impl Rows {
             }
         }
         rows
-    }
-
-    /// What stands beside rows that are there already.
-    ///
-    /// # Errors
-    /// Faults of the replica.
-    pub(crate) fn beside(prepared: &Prepared) -> Result<Self> {
-        let mut rows = Self::default();
-        for change in prepared.changes()? {
-            let Some(kv) = &change.kv else { continue };
-            rows.add_version(change.revision, kv.version, kv.lease);
-        }
-        Ok(rows)
     }
 
     fn add_version(&mut self, revision: i64, version: i64, lease: i64) {
@@ -147,9 +146,12 @@ impl Rows {
     async fn look_up(&mut self, session: &mut dyn Session) -> Result<(), DbError> {
         let names: HashSet<&String> = self.lookups.iter().map(|(_, name)| name).collect();
         let names: Vec<_> = names.into_iter().cloned().map(Value::Text).collect();
-        let sql = "SELECT name, MAX(id) FROM kine WHERE name IN ({}) GROUP BY name";
+        // What another program has written since comes after these.
+        let present = self.present;
+        let sql =
+            format!("SELECT name, MAX(id) FROM kine WHERE name IN ({{}}) AND id <= {present} GROUP BY name");
         let mut newest = HashMap::new();
-        for row in statements::query_each(session, sql, &names).await? {
+        for row in statements::query_each(session, &sql, &names).await? {
             newest.insert(row.text(0)?.to_owned(), row.int(1)?);
         }
         for (at, name) in &self.lookups {
@@ -161,8 +163,14 @@ impl Rows {
     }
 }
 
+/// Whether a version is a row of `kine`.
+pub(crate) fn is_in_kine(dialect: &dyn Dialect, version: &Unreadable) -> bool {
+    let fits = version.sub == 0 && version.revision > COMPACT_ROW_ID;
+    fits && names::name_of(dialect, &version.key).is_some()
+}
+
 /// A row that stands for a revision without a change.
-fn gap_row(revision: i64) -> Vec<Value> {
+pub(crate) fn gap_row(revision: i64) -> Vec<Value> {
     let zero = Value::Int(0);
     vec![
         Value::Int(revision),

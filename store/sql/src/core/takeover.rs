@@ -1,14 +1,14 @@
 //! The first start on a database: what a table `kine` holds becomes the state
 //! at the revision of its newest row.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use prost::Message;
 use skiff_store::pb::skiff::v1::{StoredLease, StoredState};
 use skiff_store::{Error, Result};
 
-use super::{batch, names, rows, schema, statements, store_error};
-use crate::db::{Database, DbError, DbErrorKind, Session, Value};
+use super::{batch, foreign, names, rows, schema, statements, store_error};
+use crate::db::{Database, DbError, DbErrorKind, Dialect, Session, Value};
 
 /// Rows read at once.
 const PAGE: i64 = 1000;
@@ -30,9 +30,7 @@ pub(crate) async fn take_over(db: &dyn Database, cluster_version: &str) -> Resul
     }
     let newest = decide_gaps(session.as_mut()).await.map_err(failed)?;
     session.begin().await.map_err(failed)?;
-    let done = TakeOver { db, cluster_version, newest, versions: HashMap::new(), leased: HashMap::new() }
-        .run(session.as_mut())
-        .await;
+    let done = TakeOver { db, cluster_version, newest, taken: Taken::default() }.run(session.as_mut()).await;
     match done {
         Ok(()) => session.commit().await.map_err(failed),
         // Another server did it in the same moment.
@@ -41,6 +39,27 @@ pub(crate) async fn take_over(db: &dyn Database, cluster_version: &str) -> Resul
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Takes the rows of kine from one revision to another as they are, as far as its
+/// compaction has left them: versions and leases beside them are written down.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn take_rows(
+    session: &mut dyn Session,
+    dialect: &dyn Dialect,
+    after: i64,
+    through: i64,
+) -> Result<(), DbError> {
+    let mut taken = Taken::default();
+    taken.note_versions(session, after, through).await?;
+    let ids: Vec<_> = taken.leases().iter().map(|lease| Value::Int(lease.id)).collect();
+    let known = statements::query_each(session, "SELECT id FROM skiff_lease WHERE id IN ({})", &ids).await?;
+    let known = known.iter().map(|row| row.int(0)).collect::<Result<HashSet<_>, _>>()?;
+    let mut leases = taken.leases();
+    leases.retain(|lease| !known.contains(&lease.id));
+    batch::write_taken_leases(session, dialect, &leases).await
 }
 
 /// Takes the ids that were left out lately, so that no row can appear there
@@ -68,19 +87,23 @@ struct TakeOver<'a> {
     cluster_version: &'a str,
     /// The newest id up to which all is decided.
     newest: i64,
+    taken: Taken,
+}
+
+/// What rows of kine tell beside what is in them.
+#[derive(Default)]
+struct Taken {
     /// The version each name has.
     versions: HashMap<String, i64>,
-    /// The TTL that the newest row of each name has, and its id.
-    leased: HashMap<String, (i64, i64)>,
+    /// The TTL that the newest row of each name has.
+    leased: HashMap<String, i64>,
 }
 
 impl TakeOver<'_> {
     async fn run(mut self, session: &mut dyn Session) -> Result<(), DbError> {
         let dialect = self.db.dialect();
         let revision = self.newest.max(1);
-        let sql = "SELECT prev_revision FROM kine WHERE name = ?";
-        let compacted = session.query(sql, &[Value::Text(names::COMPACT_ROW.to_owned())]).await?;
-        let compacted = compacted.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0);
+        let compacted = foreign::compacted(session).await?;
         let stored = StoredState {
             revision,
             compact_revision: if compacted > 0 { compacted } else { NEVER_COMPACTED },
@@ -98,24 +121,33 @@ impl TakeOver<'_> {
             Value::Bytes(stored.encode_to_vec().into()),
         ];
         session.execute(sql, &arguments).await?;
-        self.note_versions(session, revision).await?;
-        batch::write_taken_leases(session, dialect, &self.leases()).await?;
+        self.taken.note_versions(session, 0, revision).await?;
+        batch::write_taken_leases(session, dialect, &self.taken.leases()).await?;
         if revision > 1 {
-            tracing::info!(revision, keys = self.versions.len(), "a database of kine is taken over");
+            tracing::info!(revision, keys = self.taken.versions.len(), "a database of kine is taken over");
         }
         Ok(())
     }
+}
 
+impl Taken {
     /// Writes down what kine does not keep: the versions, as far as the rows
     /// tell them, and which lease a row belongs to.
-    async fn note_versions(&mut self, session: &mut dyn Session, revision: i64) -> Result<(), DbError> {
-        let mut after = 0;
+    async fn note_versions(
+        &mut self,
+        session: &mut dyn Session,
+        mut after: i64,
+        through: i64,
+    ) -> Result<(), DbError> {
         loop {
+            // Of all values only those that tell a version.
             let sql = format!(
-                "SELECT id, name, created, deleted, lease FROM kine WHERE id > ? AND id <= ? ORDER BY id \
-                 LIMIT {PAGE}"
+                "SELECT id, name, created, deleted, lease, CASE WHEN name = ? THEN value END FROM kine WHERE \
+                 id > ? AND id <= ? ORDER BY id LIMIT {PAGE}"
             );
-            let rows = session.query(&sql, &[Value::Int(after), Value::Int(revision)]).await?;
+            let arguments =
+                [Value::Text(names::API_SERVER_ROW.to_owned()), Value::Int(after), Value::Int(through)];
+            let rows = session.query(&sql, &arguments).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.int(0)?;
             let mut beside = Vec::new();
@@ -138,10 +170,13 @@ impl TakeOver<'_> {
             return Ok(None);
         }
         let created = row.int(2)? != 0;
-        let version = if created { 1 } else { self.versions.get(name).map_or(2, |version| version + 1) };
+        let value = row.opt_bytes(5)?.unwrap_or_default();
+        let told = names::key_of(name, value).and_then(|named| named.version);
+        let counted = if created { 1 } else { self.versions.get(name).map_or(2, |version| version + 1) };
+        let version = told.unwrap_or(counted);
         let ttl = row.opt_int(4)?.unwrap_or(0);
         self.versions.insert(name.to_owned(), version);
-        self.leased.insert(name.to_owned(), (id, ttl));
+        self.leased.insert(name.to_owned(), ttl);
         let noted = version > 1 || ttl > 0;
         Ok(noted.then(|| vec![Value::Int(id), Value::Int(version), Value::Int(ttl)]))
     }
@@ -149,7 +184,7 @@ impl TakeOver<'_> {
     /// kine's leases are their TTLs: one lease for each, from now on.
     fn leases(&self) -> Vec<StoredLease> {
         let ttls: BTreeMap<i64, ()> =
-            self.leased.values().filter(|(_, ttl)| *ttl > 0).map(|(_, ttl)| (*ttl, ())).collect();
+            self.leased.values().filter(|ttl| **ttl > 0).map(|ttl| (*ttl, ())).collect();
         ttls.into_keys().map(|ttl| StoredLease { id: ttl, ttl, remaining_ttl: 0 }).collect()
     }
 }

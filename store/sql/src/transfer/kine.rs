@@ -11,7 +11,7 @@ use skiff_store::pb::skiff::v1::command::Op;
 use skiff_store::pb::skiff::v1::{Command, StoredState};
 use skiff_store::{Error, Result};
 
-use crate::core::{Engines, TERM, adopt, blocking, store_error};
+use crate::core::{Engines, TERM, adopt, blocking, foreign, store_error};
 use crate::db::{Database, DbError, Session, Value};
 
 /// How far back an id that was left out may still be on its way.
@@ -85,10 +85,10 @@ impl KineReader {
     pub(super) async fn advance(&mut self) -> Result<()> {
         let mut session = self.db.session().await.map_err(failed)?;
         self.move_horizon(session.as_mut()).await.map_err(failed)?;
-        let compacted = adopt::compacted_by_others(session.as_mut()).await.map_err(failed)?;
+        let compacted = foreign::compacted(session.as_mut()).await.map_err(failed)?;
         loop {
             let before = self.mvcc.revision();
-            let found = adopt::rows_after(session.as_mut(), before).await.map_err(failed)?;
+            let found = adopt::rows_after(session.as_mut(), before, i64::MAX).await.map_err(failed)?;
             let mut next = before;
             let mut decided = Vec::new();
             for row in &found {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use skiff_store::mvcc::{Mvcc, MvccConfig};
 use skiff_store::{Error, Result};
 
-use crate::core::{Engines, blocking, cluster_id, load, log, read_head, store_error};
+use crate::core::{Engines, blocking, cluster_id, log, read_head, read_only, store_error};
 use crate::db::{Database, DbError};
 
 /// Entries read at once.
@@ -25,7 +25,7 @@ impl OursReader {
         let cluster_id = cluster_id(db.as_ref()).await?;
         let mut engines = Engines::new(Some(dir))?;
         let engine = engines.make()?;
-        load(db.as_ref(), engine.clone()).await?;
+        read_only(db.as_ref(), engine.clone()).await?;
         engines.installed();
         let mvcc = blocking(move || Mvcc::open(engine, MvccConfig::default())).await?;
         Ok(Self { db, mvcc, engines, cluster_id })
@@ -66,7 +66,7 @@ impl OursReader {
     /// The log does not reach back to the replica.
     async fn reload(&mut self) -> Result<()> {
         let engine = self.engines.make()?;
-        load(self.db.as_ref(), engine.clone()).await?;
+        read_only(self.db.as_ref(), engine.clone()).await?;
         let mvcc = self.mvcc.clone();
         blocking(move || mvcc.install(engine)).await?;
         self.engines.installed();

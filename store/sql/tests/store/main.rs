@@ -9,6 +9,7 @@ mod beside;
 mod conformance;
 mod faults;
 mod kine;
+mod mended;
 mod servers;
 mod takeover;
 
