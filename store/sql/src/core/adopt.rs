@@ -18,8 +18,8 @@ use super::batch::Batch;
 use super::head::Head;
 use super::replica::Replica;
 use super::rows::{self, Rows};
-use super::writer::Failure;
-use super::{Core, TERM, blocking, names, statements};
+use super::writer::{Failure, transaction_name};
+use super::{Core, TERM, blocking, log, names, statements};
 use crate::db::{DbError, DbErrorKind, Row, Session, Value};
 use crate::metrics::METRICS;
 
@@ -81,7 +81,7 @@ async fn commit(
     head: Head,
     commands: CommandBatch,
 ) -> Result<(), Failure> {
-    let index = head.index + 1;
+    let (index, writer) = (head.index + 1, transaction_name());
     let entry = Entry { term: TERM, index, position: Bytes::new(), commands: commands.commands.clone() };
     let mvcc = core.mvcc.clone();
     let (prepared, rows) = blocking(move || {
@@ -95,14 +95,15 @@ async fn commit(
         rows,
         index,
         commands: &commands,
-        writer: "adopt",
+        writer: &writer,
         compacted_before: prepared.compact_revision(),
     };
     batch.write(session, core.db.dialect()).await?;
     renew(core, session, &commands).await?;
-    session.commit().await?;
+    log::commit(session, index, &writer).await?;
     let mvcc = core.mvcc.clone();
     let outcomes = blocking(move || mvcc.commit(prepared)).await.inspect_err(|_| replica.broken = true)?;
+    core.tail.note(index, writer);
     replica.applied(core, &outcomes);
     Ok(())
 }

@@ -10,6 +10,7 @@ use skiff_store::mvcc::{Filler, Version};
 use skiff_store::pb::mvccpb::KeyValue;
 use skiff_store::{Error, Result};
 
+use super::tail::Tail;
 use super::{names, schema, store_error};
 use crate::db::{Database, DbError, Row, Session, Value};
 
@@ -22,10 +23,10 @@ const REPORT: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// The database failed; its rows contradict each other; faults of the engine.
-pub(crate) async fn load(db: &dyn Database, engine: Arc<dyn Engine>) -> Result<()> {
+pub(crate) async fn load(db: &dyn Database, engine: Arc<dyn Engine>, tail: &Tail) -> Result<()> {
     let mut session = db.session().await.map_err(failed)?;
     session.begin_snapshot().await.map_err(failed)?;
-    let loaded = Loader::new(session.as_mut(), engine)?.run().await;
+    let loaded = Loader::new(session.as_mut(), engine)?.run(tail).await;
     let ended = session.rollback().await.map_err(failed);
     loaded.and(ended)
 }
@@ -50,16 +51,23 @@ impl<'a> Loader<'a> {
         Ok(Self { session, filler, revision: 0, count: 0, begun: now, reported: now })
     }
 
-    async fn run(mut self) -> Result<()> {
-        let rows = self.query("SELECT revision, state FROM skiff_head WHERE id = 1", &[]).await?;
+    async fn run(mut self, tail: &Tail) -> Result<()> {
+        let sql = "SELECT revision, state, log_index, (SELECT writer FROM skiff_log WHERE idx = \
+                   skiff_head.log_index) FROM skiff_head WHERE id = 1";
+        let rows = self.query(sql, &[]).await?;
         let head = rows.first().ok_or_else(|| Error::Corruption("skiff_head has no row".into()))?;
         self.revision = head.int(0).map_err(failed)?;
         self.filler.state(&head.bytes(1).map_err(failed)?)?;
+        let index = head.int(2).map_err(failed)? as u64;
+        let writer = head.opt_text(3).map_err(failed)?.map(str::to_owned);
         self.small_rows().await?;
         self.kine_rows().await?;
         self.extra_rows().await?;
         let seconds = self.begun.elapsed().as_secs_f64();
         tracing::info!(rows = self.count, revision = self.revision, seconds, "the replica is filled");
+        if let Some(writer) = writer {
+            tail.note(index, writer);
+        }
         self.filler.finish()
     }
 

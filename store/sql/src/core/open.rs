@@ -17,6 +17,7 @@ use super::contact::Contact;
 use super::leases::{self, KeepAlives};
 use super::reads::{self, Reads};
 use super::replica::{Engines, Replica};
+use super::tail::Tail;
 use super::writer::{Job, Writer};
 use super::{Core, blocking, compaction, housekeeping, load, repair, schema, store_error, sync, takeover};
 use crate::config::SqlConfig;
@@ -48,7 +49,8 @@ pub(crate) async fn open(
     let cluster_id = takeover::cluster_id(db.as_ref()).await?;
     let mut engines = Engines::new(config.replica_dir.clone())?;
     let engine = engines.make()?;
-    load(db.as_ref(), engine.clone()).await?;
+    let tail = Tail::default();
+    load(db.as_ref(), engine.clone(), &tail).await?;
     engines.installed();
     let mvcc_config = config.mvcc.clone();
     let mvcc = blocking(move || Mvcc::open(engine, mvcc_config)).await?;
@@ -63,6 +65,7 @@ pub(crate) async fn open(
     let core = Core {
         tokens: SimpleTokens::new(config.token_ttl, mvcc.applied_index()),
         contact: Contact::new(member.id),
+        tail,
         applied: watch::Sender::new(mvcc.applied_index()),
         replica: tokio::sync::Mutex::new(Replica { engines, broken: false }),
         db_size: AtomicI64::new(0),

@@ -243,15 +243,15 @@ impl Writer {
         let session = self.session.as_deref_mut().expect("just opened");
         session.begin().await?;
         let begun = Instant::now();
-        let head = lock_head(session, core.db.dialect().for_update()).await?;
+        let head = lock_head(session, core.db.dialect()).await?;
         let mut replica = core.replica.lock().await;
-        replica.catch_up(&core, session, head.index).await?;
+        replica.catch_up(&core, session, &head).await?;
         if head.newest_row > head.revision {
             adopt::adopt(&core, session, &mut replica, head).await?;
             return Err(Failure::Again);
         }
         let (commands, counts) = expand(&core, session, jobs).await?;
-        let (prepared, rows) = prepare(&core, head, &commands).await?;
+        let (prepared, rows) = prepare(&core, &head, &commands).await?;
         if prepared.is_empty() {
             drop(replica);
             session.rollback().await?;
@@ -270,7 +270,7 @@ impl Writer {
             compacted_before,
         };
         batch.write(session, core.db.dialect()).await?;
-        if let Err(error) = session.commit().await {
+        if let Err(error) = log::commit(session, index, &writer).await {
             return Err(match error.kind() {
                 // It was rolled back for certain.
                 DbErrorKind::UniqueViolation
@@ -290,6 +290,7 @@ impl Writer {
                 return Err(Failure::Store(NodeError::Timeout.into()));
             }
         };
+        core.tail.note(index, writer);
         replica.applied(&core, &outcomes);
         drop(replica);
         METRICS.commits.observe(begun.elapsed().as_secs_f64());
@@ -349,7 +350,7 @@ impl Writer {
         let core = self.core.clone();
         let mut session = core.db.session().await?;
         session.begin().await?;
-        let head = lock_head(session.as_mut(), core.db.dialect().for_update()).await?;
+        let head = lock_head(session.as_mut(), core.db.dialect()).await?;
         let verdict = if head.index < index {
             Verdict::Not
         } else {
@@ -363,7 +364,7 @@ impl Writer {
         if matches!(verdict, Verdict::Committed) {
             // Whoever is answered reads what it wrote.
             let mut replica = core.replica.lock().await;
-            replica.catch_up(&core, session.as_mut(), head.index).await?;
+            replica.catch_up(&core, session.as_mut(), &head).await?;
         }
         session.rollback().await?;
         self.session = Some(session);
@@ -388,7 +389,7 @@ enum Verdict {
 }
 
 /// Evaluates commands on the replica.
-async fn prepare(core: &Core, head: Head, commands: &CommandBatch) -> Result<(Prepared, Rows), Failure> {
+async fn prepare(core: &Core, head: &Head, commands: &CommandBatch) -> Result<(Prepared, Rows), Failure> {
     let entry = Entry {
         term: TERM,
         index: head.index + 1,
@@ -453,6 +454,7 @@ fn answer_all(jobs: Vec<Job>, error: &Error) {
     }
 }
 
-fn transaction_name() -> String {
+/// A name that no other transaction has.
+pub(crate) fn transaction_name() -> String {
     format!("{:032x}", rand::random::<u128>())
 }
