@@ -30,7 +30,6 @@ const SETUP: &str = "SET NAMES utf8mb4, SESSION time_zone = '+00:00', \
 /// Begin and end a transaction, and what follows its end.
 struct Bounds {
     begin: &'static str,
-    before_commit: Option<&'static str>,
     commit: &'static str,
     rollback: &'static str,
     settle: Option<&'static str>,
@@ -41,8 +40,7 @@ struct Bounds {
 /// transactions it may be idle for as long as before (see [`IDLE`]).
 const ALONE: Bounds = Bounds {
     begin: "START TRANSACTION; SET SESSION wait_timeout = 30",
-    before_commit: None,
-    commit: "COMMIT; SET SESSION wait_timeout = @skiff_wait_timeout",
+    commit: "SET SESSION wait_timeout = @skiff_wait_timeout; COMMIT",
     rollback: "ROLLBACK; SET SESSION wait_timeout = @skiff_wait_timeout",
     settle: None,
 };
@@ -50,12 +48,11 @@ const ALONE: Bounds = Bounds {
 /// Galera undoes a transaction at any moment, for what another node has
 /// committed. Were one statement not told, the rest would be a transaction of
 /// its own: a savepoint shows that it is still the same one, and no statement
-/// commits by itself. COMMIT stands alone: where another statement follows in
-/// the same text, that it failed is not told.
+/// commits by itself. Nothing may follow COMMIT in one text: MariaDB then
+/// does not tell that it failed.
 const GALERA: Bounds = Bounds {
     begin: "START TRANSACTION; SET SESSION wait_timeout = 30, SESSION autocommit = 0; SAVEPOINT skiff",
-    before_commit: Some("RELEASE SAVEPOINT skiff"),
-    commit: "COMMIT",
+    commit: "RELEASE SAVEPOINT skiff; COMMIT",
     rollback: "ROLLBACK",
     settle: Some("SET SESSION wait_timeout = @skiff_wait_timeout, SESSION autocommit = 1"),
 };
@@ -235,10 +232,6 @@ impl Driver for MysqlDriver {
 
     fn begin_sql(&self) -> &'static str {
         self.bounds().begin
-    }
-
-    fn before_commit_sql(&self) -> Option<&'static str> {
-        self.bounds().before_commit
     }
 
     fn commit_needs_proof(&self) -> bool {

@@ -56,10 +56,6 @@ pub(super) trait Driver: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<u64, DbError>>;
     /// Begins a writing transaction.
     fn begin_sql(&self) -> &'static str;
-    /// What precedes a commit, in a call of its own.
-    fn before_commit_sql(&self) -> Option<&'static str> {
-        None
-    }
     /// See [`Session::commit_needs_proof`].
     fn commit_needs_proof(&self) -> bool {
         false

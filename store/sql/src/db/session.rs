@@ -215,15 +215,7 @@ impl<D: Driver> Session for PooledSession<D> {
 
     async fn commit(&mut self) -> Result<(), DbError> {
         match self.state {
-            State::Open => {
-                if let Some(sql) = self.pool.driver.before_commit_sql() {
-                    let before = self.enter()?;
-                    let result = self.simple(sql).await;
-                    self.leave(before, result.as_ref().err());
-                    result?;
-                }
-                self.end_with(self.pool.driver.commit_sql()).await
-            }
+            State::Open => self.end_with(self.pool.driver.commit_sql()).await,
             State::Spoilt => {
                 self.rollback().await?;
                 Err(DbError::new(
