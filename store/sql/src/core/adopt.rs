@@ -19,7 +19,8 @@ use super::failure::Failure;
 use super::head::Head;
 use super::replica::Replica;
 use super::rows::{self, Rows};
-use super::{Core, TERM, blocking, foreign, names, statements};
+use super::writer::transaction_name;
+use super::{Core, TERM, blocking, foreign, log, names, statements};
 use crate::db::{DbError, DbErrorKind, Row, Session, Value};
 use crate::metrics::METRICS;
 
@@ -53,8 +54,8 @@ impl Found {
 /// # Errors
 /// Those of the database; [`Failure::Again`] where they are gone, which is noted
 /// then.
-pub(crate) async fn check_there(core: &Core, session: &mut dyn Session, head: Head) -> Result<(), Failure> {
-    if foreign::unnoted(session).await?.is_none_or(|compacted| compacted <= head.revision) {
+pub(crate) async fn check_there(core: &Core, session: &mut dyn Session, head: &Head) -> Result<(), Failure> {
+    if foreign::unnoted(session, core.db.dialect()).await?.is_none_or(|compacted| compacted <= head.revision) {
         return Ok(());
     }
     session.rollback().await?;
@@ -71,7 +72,7 @@ pub(crate) async fn adopt(
     core: &Core,
     session: &mut dyn Session,
     replica: &mut Replica,
-    head: Head,
+    head: &Head,
 ) -> Result<(), Failure> {
     let found = find(core, session, head, i64::MAX).await?;
     if found.rows == 0 {
@@ -101,7 +102,7 @@ pub(crate) async fn rows_after(session: &mut dyn Session, id: i64, before: i64) 
 pub(crate) async fn find(
     core: &Core,
     session: &mut dyn Session,
-    head: Head,
+    head: &Head,
     before: i64,
 ) -> Result<Found, DbError> {
     let rows = rows_after(session, head.revision, before).await?;
@@ -129,10 +130,10 @@ pub(crate) async fn commit(
     core: &Core,
     session: &mut dyn Session,
     replica: &mut Replica,
-    head: Head,
+    head: &Head,
     mut found: Found,
 ) -> Result<(), Failure> {
-    let index = head.index + 1;
+    let (index, writer) = (head.index + 1, transaction_name());
     let commands = CommandBatch { commands: std::mem::take(&mut found.commands) };
     let entry = Entry { term: TERM, index, position: Bytes::new(), commands: commands.commands.clone() };
     let (mvcc, db, through) = (core.mvcc.clone(), core.db.clone(), found.through);
@@ -147,15 +148,16 @@ pub(crate) async fn commit(
         rows,
         index,
         commands: &commands,
-        writer: "adopt",
+        writer: &writer,
         compacted_before: prepared.compact_revision(),
     };
     batch.write(session, core.db.dialect()).await?;
     found.commands = commands.commands;
     found.finish(core, session).await?;
-    session.commit().await?;
+    log::commit(session, index, &writer).await?;
     let mvcc = core.mvcc.clone();
     let outcomes = blocking(move || mvcc.commit(prepared)).await.inspect_err(|_| replica.broken = true)?;
+    core.tail.note(index, writer);
     replica.applied(core, &outcomes);
     Ok(())
 }

@@ -82,7 +82,7 @@ impl InDoubt {
 async fn was_committed(core: &Arc<Core>, index: u64, writer: &str) -> Result<Verdict, Failure> {
     let mut session = core.db.session().await?;
     session.begin().await?;
-    let head = lock_head(session.as_mut(), core.db.dialect().for_update()).await?;
+    let head = lock_head(session.as_mut(), core.db.dialect()).await?;
     let verdict = if head.index < index {
         Verdict::Not
     } else {
@@ -96,7 +96,7 @@ async fn was_committed(core: &Arc<Core>, index: u64, writer: &str) -> Result<Ver
     if matches!(verdict, Verdict::Committed) {
         // Whoever is answered reads what it wrote.
         let mut replica = core.replica.lock().await;
-        replica.catch_up(core, session.as_mut(), head.index).await?;
+        replica.catch_up(core, session.as_mut(), &head).await?;
     }
     session.rollback().await?;
     Ok(verdict)

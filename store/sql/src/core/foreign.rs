@@ -13,11 +13,9 @@ use skiff_store::pb::skiff::v1::{Command, CommandBatch, StoredState};
 
 use super::batch::{self, Step};
 use super::head::{Head, lock_head, read_head};
-use super::{TERM, names, takeover};
-use crate::db::{Database, DbError, DbErrorKind, Session, Value};
-
-/// Who notes a compaction, in the log.
-const WRITER: &str = "compacted";
+use super::writer::transaction_name;
+use super::{TERM, log, names, takeover};
+use crate::db::{Database, DbError, DbErrorKind, Dialect, Session, Value};
 
 /// The compacted revision that stands in kine's own row.
 ///
@@ -34,13 +32,16 @@ pub(crate) async fn compacted(session: &mut dyn Session) -> Result<i64, DbError>
 ///
 /// # Errors
 /// The database failed; the record in `skiff_head` cannot be read.
-pub(crate) async fn unnoted(session: &mut dyn Session) -> Result<Option<i64>, DbError> {
-    let head = read_head(session).await?;
+pub(crate) async fn unnoted(
+    session: &mut dyn Session,
+    dialect: &dyn Dialect,
+) -> Result<Option<i64>, DbError> {
+    let head = read_head(session, dialect).await?;
     let stored = stored(session).await?;
-    news(session, head, &stored).await
+    news(session, &head, &stored).await
 }
 
-async fn news(session: &mut dyn Session, head: Head, stored: &StoredState) -> Result<Option<i64>, DbError> {
+async fn news(session: &mut dyn Session, head: &Head, stored: &StoredState) -> Result<Option<i64>, DbError> {
     let compacted = compacted(session).await?;
     // Beyond everything that was ever written it means nothing.
     let bound = head.revision.max(head.newest_row);
@@ -63,26 +64,25 @@ async fn stored(session: &mut dyn Session) -> Result<StoredState, DbError> {
 /// The database failed; nothing was noted then, or all of it.
 pub(crate) async fn note(db: &dyn Database) -> Result<(), DbError> {
     let mut session = db.session().await?;
-    if unnoted(session.as_mut()).await?.is_none() {
+    if unnoted(session.as_mut(), db.dialect()).await?.is_none() {
         return Ok(());
     }
     session.begin().await?;
-    let head = lock_head(session.as_mut(), db.dialect().for_update()).await?;
+    let head = lock_head(session.as_mut(), db.dialect()).await?;
     let stored = stored(session.as_mut()).await?;
-    match news(session.as_mut(), head, &stored).await? {
-        None => return session.rollback().await,
+    match news(session.as_mut(), &head, &stored).await? {
+        None => session.rollback().await,
         Some(compacted) if compacted <= head.revision => {
-            write_compaction(session.as_mut(), db, head, stored, compacted).await?;
+            write_compaction(session.as_mut(), db, &head, stored, compacted).await
         }
-        Some(compacted) => jump(session.as_mut(), db, head, stored, compacted).await?,
+        Some(compacted) => jump(session.as_mut(), db, &head, stored, compacted).await,
     }
-    session.commit().await
 }
 
 async fn write_compaction(
     session: &mut dyn Session,
     db: &dyn Database,
-    head: Head,
+    head: &Head,
     mut stored: StoredState,
     compacted: i64,
 ) -> Result<(), DbError> {
@@ -98,7 +98,7 @@ async fn write_compaction(
 async fn jump(
     session: &mut dyn Session,
     db: &dyn Database,
-    head: Head,
+    head: &Head,
     mut stored: StoredState,
     compacted: i64,
 ) -> Result<(), DbError> {
@@ -114,6 +114,7 @@ async fn jump(
     advance(session, db, head.index + 2, stored, CommandBatch::default()).await
 }
 
+/// Writes the entry, and commits.
 async fn advance(
     session: &mut dyn Session,
     db: &dyn Database,
@@ -124,12 +125,14 @@ async fn advance(
     stored.applied_index = index;
     stored.applied_term = TERM;
     stored.position = Default::default();
+    let writer = transaction_name();
     let step = Step {
         index,
         revision: stored.revision,
         state: stored.encode_to_vec().into(),
         commands: &commands,
-        writer: WRITER,
+        writer: &writer,
     };
-    batch::advance(session, db.dialect(), step).await
+    batch::advance(session, db.dialect(), step).await?;
+    log::commit(session, index, &writer).await
 }

@@ -33,7 +33,7 @@ impl Hold {
     /// The database failed.
     pub(crate) async fn take(db: &Arc<dyn Database>) -> Result<Self, DbError> {
         let mut session = db.session().await?;
-        let head = read_head(session.as_mut()).await?;
+        let head = read_head(session.as_mut(), db.dialect()).await?;
         let name = format!("{PREFIX}{}/{:016x}", head.index, rand::random::<u64>());
         let sql = format!(
             "INSERT INTO skiff_progress (name, value) VALUES (?, {} + {})",

@@ -26,6 +26,7 @@ pub(crate) mod schema;
 mod statements;
 mod supervise;
 mod sync;
+mod tail;
 mod takeover;
 mod writer;
 
@@ -68,6 +69,8 @@ pub(crate) struct Core {
     pub(crate) member: pb::Member,
     /// The right to apply entries to the replica.
     pub(crate) replica: tokio::sync::Mutex<Replica>,
+    /// Who wrote the last applied entry.
+    pub(crate) tail: tail::Tail,
     /// Index of the last applied entry.
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) jobs: tokio::sync::mpsc::Sender<Job>,

@@ -19,6 +19,7 @@ use super::jobs::Job;
 use super::leases::{self, KeepAlives};
 use super::reads::{self, Reads};
 use super::replica::{Engines, Replica};
+use super::tail::Tail;
 use super::writer::Writer;
 use super::{
     Core, blocking, compaction, head, housekeeping, load, repair, schema, store_error, supervise, sync,
@@ -54,7 +55,8 @@ pub(crate) async fn open(
     let cluster_id = takeover::cluster_id(db.as_ref()).await?;
     let mut engines = Engines::new(config.replica_dir.clone())?;
     let engine = engines.make()?;
-    let hold = load(&db, engine.clone()).await?;
+    let tail = Tail::default();
+    let hold = load(&db, engine.clone(), &tail).await?;
     engines.installed();
     let mvcc_config = config.mvcc.clone();
     let mvcc = blocking(move || Mvcc::open(engine, mvcc_config)).await?;
@@ -72,6 +74,7 @@ pub(crate) async fn open(
         tokens: SimpleTokens::new(config.token_ttl, mvcc.applied_index()),
         contact: Contact::new(member.id),
         db_clock: DbClock::default(),
+        tail,
         applied: watch::Sender::new(mvcc.applied_index()),
         replica: tokio::sync::Mutex::new(Replica { engines, broken: false, hold }),
         db_size: AtomicI64::new(0),

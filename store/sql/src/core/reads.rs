@@ -101,14 +101,14 @@ async fn round(core: &Core, session: &mut Option<Box<dyn Session>>) -> Result<()
         *session = Some(core.db.session().await?);
     }
     let session = session.as_deref_mut().expect("just opened");
-    let head = read_head(session).await?;
+    let head = read_head(session, core.db.dialect()).await?;
     if core.mvcc.applied_index() < head.index {
         let mut replica = core.replica.lock().await;
         // The writer may have applied it, and more, meanwhile.
         if core.mvcc.applied_index() < head.index {
-            replica.catch_up(core, session, head.index).await?;
+            replica.catch_up(core, session, &head).await?;
         }
-    } else if core.mvcc.applied_index() > head.index {
+    } else if core.mvcc.applied_index() > head.index || core.tail.contradicts(&head) {
         check_not_gone_back(core, session).await?;
     }
     if head.newest_row > head.revision && core.mvcc.revision() < head.newest_row {
@@ -121,8 +121,8 @@ async fn round(core: &Core, session: &mut Option<Box<dyn Session>>) -> Result<()
 /// has gone back.
 async fn check_not_gone_back(core: &Core, session: &mut dyn Session) -> Result<(), Failure> {
     let mut replica = core.replica.lock().await;
-    let head = read_head(session).await?;
-    replica.catch_up(core, session, head.index).await
+    let head = read_head(session, core.db.dialect()).await?;
+    replica.catch_up(core, session, &head).await
 }
 
 /// Has the writer take over what another program wrote, up to a revision.

@@ -12,6 +12,8 @@ use crate::db::{Database, DbError, DbErrorKind, Dialect, Session, Value};
 
 /// Rows read at once.
 const PAGE: i64 = 1000;
+/// Attempts beside others that do the same.
+const ATTEMPTS: u32 = 20;
 /// What etcd calls the compacted revision before the first compaction.
 const NEVER_COMPACTED: i64 = -1;
 /// How far back ids are checked for rows that may still be on their way.
@@ -22,23 +24,30 @@ const UNDECIDED: i64 = 1000;
 /// # Errors
 /// The database failed.
 pub(crate) async fn take_over(db: &dyn Database, cluster_version: &str) -> Result<()> {
-    let failed = |error: DbError| store_error(&error);
-    let mut session = db.session().await.map_err(failed)?;
-    let taken = session.query("SELECT id FROM skiff_head WHERE id = 1", &[]).await.map_err(failed)?;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match try_take_over(db, cluster_version).await {
+            // Another server did it in the same moment.
+            Err(error)
+                if matches!(error.kind(), DbErrorKind::UniqueViolation | DbErrorKind::Retry)
+                    && attempt < ATTEMPTS => {}
+            done => return done.map_err(|error| store_error(&error)),
+        }
+    }
+}
+
+async fn try_take_over(db: &dyn Database, cluster_version: &str) -> Result<(), DbError> {
+    let mut session = db.session().await?;
+    let taken = session.query("SELECT id FROM skiff_head WHERE id = 1", &[]).await?;
     if !taken.is_empty() {
         return Ok(());
     }
-    let newest = decide_gaps(session.as_mut()).await.map_err(failed)?;
-    session.begin().await.map_err(failed)?;
-    let done = TakeOver { db, cluster_version, newest, taken: Taken::default() }.run(session.as_mut()).await;
-    match done {
-        Ok(()) => session.commit().await.map_err(failed),
-        // Another server did it in the same moment.
-        Err(error) if error.kind() == DbErrorKind::UniqueViolation => {
-            session.rollback().await.map_err(failed)
-        }
-        Err(error) => Err(failed(error)),
-    }
+    let newest = decide_gaps(session.as_mut()).await?;
+    session.begin().await?;
+    let take = TakeOver { db, cluster_version, newest, taken: Taken::default() };
+    take.run(session.as_mut()).await?;
+    session.commit().await
 }
 
 /// Takes the rows of kine from one revision to another as they are, as far as its

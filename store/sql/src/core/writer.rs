@@ -20,7 +20,7 @@ use super::head::{Head, lock_head};
 use super::jobs::{Batched, Job, Work, answer_adopted, refuse_all};
 use super::replica::Replica;
 use super::rows::Rows;
-use super::{Core, TERM, adopt, blocking, drawn, leases, store_error};
+use super::{Core, TERM, adopt, blocking, drawn, leases, log, store_error};
 use crate::db::{DbError, DbErrorKind, Session};
 use crate::metrics::METRICS;
 
@@ -200,9 +200,9 @@ impl Writer {
         let session = self.session.as_deref_mut().expect("just opened");
         session.begin().await?;
         let begun = Instant::now();
-        let head = lock_head(session, core.db.dialect().for_update()).await?;
+        let head = lock_head(session, core.db.dialect()).await?;
         let mut replica = core.replica.lock().await;
-        replica.catch_up(&core, session, head.index).await?;
+        replica.catch_up(&core, session, &head).await?;
         let behind = head.newest_row - head.revision;
         answer_adopted(jobs, core.mvcc.revision());
         if jobs.is_empty() {
@@ -211,7 +211,7 @@ impl Writer {
             return Ok(());
         }
         if behind > 0 {
-            adopt::check_there(&core, session, head).await?;
+            adopt::check_there(&core, session, &head).await?;
         } else {
             self.crowd = None;
         }
@@ -222,12 +222,12 @@ impl Writer {
             && jobs.iter().any(|job| !matches!(job.work, Work::Adopt(_)))
         {
             batch = batch.min(room);
-            let (before, drawn) = among_others(&core, session, &mut replica, head, batch).await?;
+            let (before, drawn) = among_others(&core, session, &mut replica, &head, batch).await?;
             self.crowd = Some(if drawn < batch { drawn } else { (room * 2).min(MAX_DRAWN) });
             batch = batch.min(drawn);
             found = Some(before);
         } else if behind > 0 {
-            adopt::adopt(&core, session, &mut replica, head).await?;
+            adopt::adopt(&core, session, &mut replica, &head).await?;
             answer_adopted(jobs, core.mvcc.revision());
             return Err(Failure::Again);
         }
@@ -256,7 +256,7 @@ impl Writer {
         commands.extend(own);
         let commands = CommandBatch { commands };
         let present = found.as_ref().map_or(head.revision, |found| found.through);
-        let (prepared, rows) = prepare(&core, head, &commands, present).await?;
+        let (prepared, rows) = prepare(&core, &head, &commands, present).await?;
         if prepared.is_empty() {
             drop(replica);
             // What was cleared away beside the log is to stay so.
@@ -281,7 +281,7 @@ impl Writer {
         if let Some(found) = &found {
             found.finish(&core, session).await?;
         }
-        if let Err(error) = session.commit().await {
+        if let Err(error) = log::commit(session, index, &writer).await {
             return Err(match error.kind() {
                 // It was rolled back for certain.
                 DbErrorKind::UniqueViolation
@@ -304,6 +304,7 @@ impl Writer {
                 return Err(Failure::Store(NodeError::Timeout.into()));
             }
         };
+        core.tail.note(index, writer);
         replica.applied(&core, &outcomes);
         drop(replica);
         METRICS.commits.observe(begun.elapsed().as_secs_f64());
@@ -318,7 +319,7 @@ async fn among_others(
     core: &Core,
     session: &mut dyn Session,
     replica: &mut Replica,
-    head: Head,
+    head: &Head,
     count: usize,
 ) -> Result<(Found, usize), Failure> {
     let Some(drawn) = drawn::draw(session, count).await? else { return Err(Failure::Again) };
@@ -348,7 +349,7 @@ enum Next {
 /// Evaluates commands on the replica.
 async fn prepare(
     core: &Core,
-    head: Head,
+    head: &Head,
     commands: &CommandBatch,
     present: i64,
 ) -> Result<(Prepared, Rows), Failure> {
@@ -389,6 +390,7 @@ async fn expand(
     Ok((commands, counts))
 }
 
-fn transaction_name() -> String {
+/// A name that no other transaction has.
+pub(crate) fn transaction_name() -> String {
     format!("{:032x}", rand::random::<u128>())
 }

@@ -42,7 +42,7 @@ impl OursReader {
     pub(super) async fn advance(&mut self) -> Result<()> {
         let failed = |error: DbError| store_error(&error);
         let mut session = self.db.session().await.map_err(failed)?;
-        let head = read_head(session.as_mut()).await.map_err(failed)?;
+        let head = read_head(session.as_mut(), self.db.dialect()).await.map_err(failed)?;
         if head.newest_row > head.revision {
             return Err(Error::Unavailable(
                 "kine writes into this database, and no skiff beside it takes its rows over: start `skiff kine` \
@@ -52,7 +52,8 @@ impl OursReader {
         }
         while self.mvcc.applied_index() < head.index {
             let applied = self.mvcc.applied_index();
-            let entries = log::read(session.as_mut(), applied, PAGE).await.map_err(failed)?;
+            let entries = log::read(session.as_mut(), applied + 1, PAGE).await.map_err(failed)?;
+            let entries: Vec<_> = entries.into_iter().map(|(entry, _)| entry).collect();
             if entries.first().is_none_or(|entry| entry.index != applied + 1) {
                 drop(session);
                 return self.reload().await;
