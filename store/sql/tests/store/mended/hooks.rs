@@ -68,6 +68,10 @@ struct HookedSession<H> {
 
 #[async_trait]
 impl<H: Hook> Session for HookedSession<H> {
+    fn commit_needs_proof(&self) -> bool {
+        self.inner.commit_needs_proof()
+    }
+
     async fn query(&mut self, sql: &str, args: &[Value]) -> Result<Vec<Row>, DbError> {
         self.hook.before(sql, self.inner.as_mut()).await?;
         let rows = self.inner.query(&self.hook.instead(sql), args).await?;
