@@ -1,0 +1,103 @@
+//! Accepts, connects, copies.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::Shared;
+use crate::address::ServerAddress;
+use crate::backoff::Backoff;
+
+const COPY_BYTES: usize = 16 << 10;
+/// Between two rounds in which no server answered.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// After an accept that failed: file descriptors may be short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts as long as it is polled; its connections end with it.
+pub(super) async fn run(listener: TcpListener, shared: Arc<Shared>) {
+    let places = Arc::new(Semaphore::new(shared.options.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((client, _)) => {
+                shared.accepted.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(carry(client, shared.clone(), place));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection for the servers");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn carry(mut client: TcpStream, shared: Arc<Shared>, _place: OwnedSemaphorePermit) {
+    let _ = client.set_nodelay(true);
+    let Some((mut server, mut closed)) = connect(&shared).await else {
+        shared.given_up.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
+    tokio::select! {
+        _ = copy_bidirectional_with_sizes(&mut client, &mut server, COPY_BYTES, COPY_BYTES) => {}
+        // The server failed, or is none any more.
+        _ = closed.changed() => {}
+    }
+}
+
+/// A connection to the first server that answers, and what closes it.
+async fn connect(shared: &Shared) -> Option<(TcpStream, watch::Receiver<()>)> {
+    let until = Instant::now() + shared.options.give_up_after;
+    let mut backoff = Backoff::new(PAUSES.0, PAUSES.1);
+    loop {
+        let candidates = shared.servers.lock().candidates();
+        for address in candidates {
+            let Some(mut closed) = shared.servers.lock().closer(&address) else { continue };
+            let dialled = tokio::select! {
+                dialled = dial(&address, shared.options.dial_timeout) => dialled,
+                // Another connection found that it does not answer.
+                _ = closed.changed() => continue,
+            };
+            match dialled {
+                Ok(server) => {
+                    shared.servers.lock().connected(&address);
+                    return Some((server, closed));
+                }
+                Err(error) => shared.servers.lock().failed(&address, error.to_string()),
+            }
+        }
+        let pause = backoff.pause();
+        if Instant::now() + pause > until {
+            return None;
+        }
+        sleep(pause).await;
+    }
+}
+
+/// Connects within a time.
+pub(super) async fn dial(address: &ServerAddress, within: Duration) -> io::Result<TcpStream> {
+    let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {within:?}"));
+    let tcp = timeout(within, TcpStream::connect(address.dial())).await.map_err(|_| late())??;
+    // Where one of these is unknown, a dead peer is found later: no reason to fail.
+    let _ = tcp.set_nodelay(true);
+    let _ = notice_death(&tcp);
+    Ok(tcp)
+}
+
+/// A server that is gone without a word is noticed within a minute.
+fn notice_death(tcp: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, Duration::from_secs(30))?;
+    sockopt::set_tcp_keepintvl(tcp, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(tcp, 3)
+}

@@ -1,0 +1,4 @@
+//! The agent's parts against small servers of the tests' own, over real sockets.
+
+mod balancer;
+mod support;
