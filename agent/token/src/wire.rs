@@ -10,6 +10,8 @@ pub const PREFIX: &str = "/v1-skiff";
 pub const K3S_PREFIX: &str = "/v1-k3s";
 /// Below [`PREFIX`]: the websocket of a tunnel.
 pub const CONNECT: &str = "/connect";
+/// Below [`PREFIX`]: the bundle of authorities that certify clients.
+pub const CLIENT_CA: &str = "/client-ca.crt";
 /// Below [`PREFIX`]: a JSON list of `host:port` of the API servers.
 pub const API_SERVERS: &str = "/apiservers";
 
@@ -28,8 +30,8 @@ pub const MAX_BODY: usize = 1 << 20;
 /// The header in which a server says why it refuses: one of [`Refused`]'s names.
 pub const REFUSED: &str = "skiff-refused";
 
-/// Why a server refuses a node. A server that sends no [`REFUSED`] header is understood
-/// by its status: 401 a wrong token, 403 a wrong node password.
+/// Why a server refuses a node. Where there is no [`REFUSED`] header, status 401 says that
+/// the token is wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
     /// No such token, or a wrong password; status 401.
@@ -70,7 +72,6 @@ impl Refused {
         match (named, status) {
             (Some(reason), status) if status == reason.status() => Some(reason),
             (_, 401) => Some(Refused::Token),
-            (_, 403) => Some(Refused::NodePassword),
             _ => None,
         }
     }
@@ -87,7 +88,7 @@ mod tests {
         }
         assert_eq!(Refused::read(401, None), Some(Refused::Token));
         assert_eq!(Refused::read(401, Some("node-password")), Some(Refused::Token), "the status decides");
-        assert_eq!(Refused::read(403, Some("?")), Some(Refused::NodePassword));
+        assert_eq!(Refused::read(403, None), None);
         assert_eq!(Refused::read(503, Some("token")), None);
     }
 }
