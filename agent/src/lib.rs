@@ -3,6 +3,7 @@
 //! ```text
 //! join/       trusts a cluster by its token, gets the node's certificates, renews them
 //! balancer/   a local port that leads to whichever server is well
+//! directory   learns of the servers from the servers, and tells the balancer
 //! tunnels/    a tunnel to every server, so that servers reach the node
 //! ```
 //!
@@ -13,8 +14,10 @@
 mod address;
 mod backoff;
 pub mod balancer;
+mod directory;
 mod files;
 pub mod join;
 pub mod tunnels;
 
 pub use address::{AddressError, ServerAddress};
+pub use directory::follow_servers;

@@ -178,6 +178,18 @@ impl Identity {
         Ok(())
     }
 
+    /// Asks a server for the list of servers; the path that was asked, and the answer.
+    pub(crate) async fn ask_for_servers(&self) -> Result<(String, Vec<u8>), JoinError> {
+        let (bundle, tls) = {
+            let trusted = self.trusted.read();
+            (trusted.bundle.clone(), trusted.tls.clone())
+        };
+        let asker = Asker { options: &self.options, password: &self.password, bundle: &bundle };
+        let path = format!("{}{}", wire::PREFIX, wire::API_SERVERS);
+        let body = asker.ask(&path, Right::Certificate(tls), None).await?;
+        Ok((path, body))
+    }
+
     /// Fetches the authorities over a connection that the known ones vouch for, and trusts the
     /// new ones from then on. Where the token holds a hash they must have it too.
     pub(super) async fn refresh_authorities(&self) -> Result<(), JoinError> {

@@ -44,7 +44,10 @@ pub(crate) struct ClusterState {
     pub(crate) refuse: Option<Refused>,
     /// Answer to every request for a certificate, if not a certificate.
     pub(crate) status: Option<StatusCode>,
+    /// How long certificates are good from now on, and how long they were before.
     pub(crate) lifetime: Duration,
+    pub(crate) age: Duration,
+    pub(crate) servers: Vec<ServerAddress>,
     pub(crate) node_passwords: HashMap<String, String>,
     /// Path, and whether a certificate stood for the token.
     pub(crate) asked: Vec<(String, bool)>,
@@ -67,6 +70,8 @@ impl Cluster {
             refuse: None,
             status: None,
             lifetime: Duration::from_secs(24 * 60 * 60),
+            age: Duration::ZERO,
+            servers: Vec::new(),
             node_passwords: HashMap::new(),
             asked: Vec::new(),
             served: None,
@@ -97,10 +102,13 @@ impl Cluster {
     fn sign(&self, csr: &[u8], name: &str) -> Result<String, rcgen::Error> {
         let der = CertificateSigningRequestDer::from(csr.to_vec());
         let mut request = CertificateSigningRequestParams::from_der(&der)?;
-        let lifetime = self.state().lifetime;
+        let (lifetime, age) = {
+            let state = self.state();
+            (state.lifetime, state.age)
+        };
         let epoch = rcgen::date_time_ymd(1970, 1, 1);
         let now = epoch + SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-        request.params.not_before = now;
+        request.params.not_before = now - age;
         request.params.not_after = now + lifetime;
         request.params.distinguished_name = DistinguishedName::new();
         request.params.distinguished_name.push(DnType::CommonName, name);
@@ -183,6 +191,7 @@ fn router(cluster: Arc<Cluster>) -> Router {
     let routes = Router::new()
         .route(wire::CONNECT, get(connect))
         .route(wire::CLIENT_CA, get(client_ca))
+        .route(wire::API_SERVERS, get(api_servers))
         .route("/{certificate}", post(certify));
     Router::new().nest(wire::PREFIX, routes).route(wire::CA_CERTS, get(ca_certs)).with_state(cluster)
 }
@@ -190,6 +199,20 @@ fn router(cluster: Arc<Cluster>) -> Router {
 async fn ca_certs(State(cluster): State<Arc<Cluster>>) -> String {
     let served = cluster.state().served.clone();
     served.unwrap_or_else(|| cluster.ca_pem())
+}
+
+async fn api_servers(
+    State(cluster): State<Arc<Cluster>>,
+    axum::Extension(shown): axum::Extension<Shown>,
+    headers: HeaderMap,
+) -> Response {
+    match cluster.admit(&headers, shown) {
+        Ok(()) => {
+            let servers: Vec<String> = cluster.state().servers.iter().map(ToString::to_string).collect();
+            serde_json::to_string(&servers).unwrap().into_response()
+        }
+        Err(refused) => refuse(refused),
+    }
 }
 
 async fn client_ca(State(cluster): State<Arc<Cluster>>, headers: HeaderMap) -> Response {

@@ -167,12 +167,15 @@ async fn certificates_are_renewed_by_themselves_while_they_run() {
     let cluster = Cluster::new();
     let server = Server::start(&cluster).await;
     let dir = tempfile::tempdir().unwrap();
-    cluster.state().lifetime = Duration::from_secs(5);
+    let day = Duration::from_secs(24 * 60 * 60);
+    // Most of their time is over.
+    cluster.state().age = 10 * day;
     let identity = join(&options(&server, cluster.token(), dir.path(), "n1")).await.unwrap();
     let before = identity.status();
     // The token is of no use any more: the certificate must be the right to a new one.
     cluster.state().refuse = Some(Refused::TokenExpired);
-    cluster.state().lifetime = Duration::from_secs(24 * 60 * 60);
+    cluster.state().age = Duration::ZERO;
+    cluster.state().lifetime = 2 * day;
     let shown = identity.client_certificate(Kind::ClientKubelet).unwrap();
     let first = shown.resolve(&[], &[]).unwrap();
     let renewing = tokio::spawn(identity.clone().keep_renewed());
@@ -184,4 +187,21 @@ async fn certificates_are_renewed_by_themselves_while_they_run() {
     let asked = cluster.state().asked.clone();
     assert!(asked[Kind::ALL.len()..].iter().all(|(_, by_certificate)| *by_certificate), "{asked:?}");
     renewing.abort();
+}
+
+#[tokio::test]
+async fn new_authorities_are_trusted_if_the_known_ones_vouch_for_them_and_the_token_allows() {
+    let cluster = Cluster::new();
+    let server = Server::start(&cluster).await;
+    let (short, whole) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let follows = join(&options(&server, "right".parse().unwrap(), short.path(), "n1")).await.unwrap();
+    let pinned = join(&options(&server, cluster.token(), whole.path(), "n2")).await.unwrap();
+    let both = cluster.ca_pem() + &Cluster::stranger();
+    cluster.state().served = Some(both.clone());
+    let tasks = [follows.clone(), pinned.clone()].map(|identity| tokio::spawn(identity.keep_renewed()));
+    until("the new ones are trusted", || follows.authorities().pem() == both.as_bytes()).await;
+    let file = std::fs::read_to_string(short.path().join("agent/server-ca.crt")).unwrap();
+    assert_eq!(file, both);
+    assert_eq!(pinned.authorities().pem(), cluster.ca_pem().as_bytes(), "not those of the token");
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skiff_agent::balancer::{Balancer, BalancerOptions, Health};
+use skiff_agent::follow_servers;
 use skiff_agent::join::Identity;
 use skiff_agent::tunnels::{LinkState, NodePolicy, Tunnels, TunnelsOptions};
 use skiff_tunnel::{Forwarder, OpenError, RefusalCode, Target, Tunnel};
@@ -85,6 +86,7 @@ async fn every_server_has_a_tunnel_and_one_that_comes_back_has_it_again() {
     let agent = agent(&cluster, &servers).await;
     agent.all_connected(3).await;
     for server in &mut servers {
+        until("the servers know", || alive(&cluster).len() == 3).await;
         server.kill().await;
         // Connections that were upgraded live on in the test's server.
         for tunnel in cluster.state().tunnels.drain(..) {
@@ -119,4 +121,21 @@ async fn tunnels_follow_the_list_and_stop() {
     agent.all_connected(2).await;
     soon(agent.tunnels.stop()).await;
     until("both are closed", || alive(&cluster).is_empty()).await;
+}
+
+#[tokio::test]
+async fn the_list_of_servers_is_learned_from_the_servers() {
+    let cluster = Cluster::new();
+    let servers = [Server::start(&cluster).await, Server::start(&cluster).await];
+    let dir = tempfile::tempdir().unwrap();
+    let identity =
+        Identity::join_once(options(&servers[0], cluster.token(), dir.path(), "n1")).await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let balancer = Balancer::start(listener, BalancerOptions::new(servers[0].address.clone())).unwrap();
+    let following = tokio::spawn(follow_servers(identity, balancer.handle(), Duration::from_millis(10)));
+    for count in [1, 2, 1] {
+        cluster.state().servers = servers[..count].iter().map(|server| server.address.clone()).collect();
+        until("it is learned", || balancer.servers().borrow().len() == count).await;
+    }
+    following.abort();
 }
