@@ -2,13 +2,18 @@
 
 use super::flag::{Effect, Flag, Group, Table};
 use super::kine::KINE;
+use super::server::SERVER;
 use super::table::ETCD;
 
 /// The help of `skiff` itself.
 pub(crate) const SKIFF: &str = "\
-Skiff: a lightweight Kubernetes in one binary. Today: its store, a drop-in etcd.
+Skiff: a lightweight Kubernetes in one binary. Today: its store, a drop-in etcd,
+and servers that join to a cluster of it.
 
 Usage:
+  skiff server [flags]   Run a server of a cluster; --help lists its flags.
+  skiff token            Tokens to join with: create, list, delete, generate, rotate.
+  skiff certificate      Certificates of a server: check, rotate.
   skiff etcd [flags]     Run a member of an etcd-compatible store.
   skiff etcd --help      All its flags.
   skiff etcd util        Tools for the files of a member that does not run.
@@ -66,8 +71,31 @@ in the variable than among the arguments, which others on the host can see.
     page
 }
 
+/// The help of `skiff server`.
+pub(crate) fn server() -> String {
+    let mut page = String::from(
+        "\
+A server of a cluster: certificates, tokens, the store, and the supervisor that
+others join by. The Kubernetes API server is not built in yet.
+
+Usage:
+  skiff server                                   Start the first server.
+  skiff server --server https://first:6443 --token-file T
+                                                 Join it, with its token.
+  skiff server --version                         Show the version.
+
+A flag is written --flag=value or --flag value. Each is also an environment
+variable (--node-ip is SKIFF_NODE_IP; --server is SKIFF_URL too) and a key of the
+config file; key+ adds to a list. The command line wins over the environment, and
+that over the files.
+",
+    );
+    page.push_str(&listed(&SERVER));
+    page
+}
+
 /// The flags under their headings.
-fn listed(table: &Table) -> String {
+pub(crate) fn listed(table: &Table) -> String {
     let mut page = String::new();
     for (group, flags) in grouped(table) {
         page.push_str(&format!("\n{}:\n", group.title()));
@@ -132,7 +160,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_flag() {
-        for (table, page) in [(&ETCD, etcd()), (&KINE, kine())] {
+        for (table, page) in [(&ETCD, etcd()), (&KINE, kine()), (&SERVER, server())] {
             for flag in table.flags {
                 assert!(page.contains(&format!("  --{} ", flag.name)), "{}", flag.name);
             }
@@ -143,16 +171,18 @@ mod tests {
     fn the_documented_flags_are_the_flags() {
         let etcd = "(`--data-dir` is `ETCD_DATA_DIR`) and a key of `--config-file` (the flag's name, or the key \
                     given here)";
+        let server = "(`--node-ip` is `SKIFF_NODE_IP`) and a key of the config file";
         let pages = [
             ("etcd-flags.md", markdown(&ETCD, "src/cli/table.rs", etcd)),
             ("kine-flags.md", markdown(&KINE, "src/cli/kine.rs", "(`--endpoint` is `KINE_ENDPOINT`)")),
+            ("server-flags.md", markdown(&SERVER, "src/cli/server.rs", server)),
         ];
         for (name, page) in pages {
             let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
             if std::env::var_os("UPDATE_DOCS").is_some() {
                 std::fs::write(&path, &page).unwrap();
             }
-            let written = std::fs::read_to_string(&path).unwrap();
+            let written = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(written == page, "docs/{name} is stale: UPDATE_DOCS=1 cargo test rewrites it");
         }
     }
