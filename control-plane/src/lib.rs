@@ -14,7 +14,9 @@
 
 pub mod bootstrap;
 pub mod files;
+pub mod join;
 pub mod layout;
 pub mod pki;
 pub mod records;
+pub mod supervisor;
 pub mod token;

@@ -4,6 +4,7 @@ use super::flag::{Effect, Flag, Group, Table};
 use super::kine::KINE;
 use super::server::SERVER;
 use super::table::ETCD;
+use super::upkeep::{CERTIFICATE, TOKEN};
 
 /// The help of `skiff` itself.
 pub(crate) const SKIFF: &str = "\
@@ -94,8 +95,35 @@ that over the files.
     page
 }
 
+/// The help of `skiff token`.
+pub(crate) fn token() -> String {
+    let usage = "\
+Tokens to join with. All but generate ask a running server.
+
+Usage:
+  skiff token create [id.secret]   Make a token that lets agents join for a while.
+  skiff token list                 List those, without their secrets.
+  skiff token delete <id>...       Delete some.
+  skiff token generate             Print one that could be created.
+  skiff token rotate               Replace the servers' token, on all servers.
+";
+    format!("{usage}{}", listed(&TOKEN))
+}
+
+/// The help of `skiff certificate`.
+pub(crate) fn certificate() -> String {
+    let usage = "\
+Certificates of a server, on its disk. A running server takes up what changes.
+
+Usage:
+  skiff certificate check          Tell when each ends.
+  skiff certificate rotate         Make certificates anew, by the same authorities.
+";
+    format!("{usage}{}", listed(&CERTIFICATE))
+}
+
 /// The flags under their headings.
-pub(crate) fn listed(table: &Table) -> String {
+fn listed(table: &Table) -> String {
     let mut page = String::new();
     for (group, flags) in grouped(table) {
         page.push_str(&format!("\n{}:\n", group.title()));
@@ -160,7 +188,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_flag() {
-        for (table, page) in [(&ETCD, etcd()), (&KINE, kine()), (&SERVER, server())] {
+        for (table, page) in [(&ETCD, etcd()), (&KINE, kine()), (&SERVER, server()), (&TOKEN, token()), (&CERTIFICATE, certificate())] {
             for flag in table.flags {
                 assert!(page.contains(&format!("  --{} ", flag.name)), "{}", flag.name);
             }

@@ -15,6 +15,7 @@ mod nearest;
 pub(crate) mod server;
 mod settings;
 pub(crate) mod table;
+pub(crate) mod upkeep;
 pub(crate) mod value;
 
 pub(crate) use nearest::nearest;

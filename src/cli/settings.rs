@@ -98,19 +98,34 @@ impl Settings {
         arguments: impl IntoIterator<Item = String>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Request, UsageError> {
+        let (request, words) = Settings::parse_with_words(table, arguments, environment)?;
+        match words.into_iter().next() {
+            Some(word) => Err(UsageError::NotAFlag(word)),
+            None => Ok(request),
+        }
+    }
+
+    /// The same for a command that takes words among its flags; answers these too.
+    pub(crate) fn parse_with_words(
+        table: &'static Table,
+        arguments: impl IntoIterator<Item = String>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Request, Vec<String>), UsageError> {
         let mut settings = Settings::new(table);
+        let mut words = Vec::new();
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let Some(body) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
-                return Err(UsageError::NotAFlag(argument));
+                words.push(argument);
+                continue;
             };
             let (name, inline) = match body.split_once('=') {
                 Some((name, text)) => (name, Some(text.to_owned())),
                 None => (body, None),
             };
             match name {
-                "help" | "h" => return Ok(Request::Help),
-                "version" if inline.as_deref().is_none_or(|v| v == "true") => return Ok(Request::Version),
+                "help" | "h" => return Ok((Request::Help, words)),
+                "version" if inline.as_deref().is_none_or(|v| v == "true") => return Ok((Request::Version, words)),
                 "version" => continue,
                 "" => return Err(UsageError::NotAFlag(argument)),
                 _ => {}
@@ -128,7 +143,7 @@ impl Settings {
             settings = Settings::from_file(&path, settings)?;
         }
         settings.look_at_effects()?;
-        Ok(Request::Run(settings))
+        Ok((Request::Run(settings), words))
     }
 
     pub(super) fn new(table: &'static Table) -> Settings {

@@ -151,6 +151,25 @@ impl Pki {
         self.renew(now, |leaf| only.is_empty() || only.iter().any(|name| name == leaf.service))
     }
 
+    /// The same by one who does not know the server's names: each certificate keeps
+    /// those that it has. One that is not there is not made.
+    ///
+    /// # Errors
+    /// As [`Pki::ensure_leaves`].
+    pub fn rotate_keeping_names(&self, now: SystemTime, only: &[String]) -> Result<Vec<&'static str>, String> {
+        let _writing = self.writing.lock();
+        let mut renewed = Vec::new();
+        for leaf in LEAVES.iter().filter(|leaf| only.is_empty() || only.iter().any(|name| name == leaf.service)) {
+            let path = self.file(leaf.path, "crt");
+            let Some(pem) = files::read(&path)? else { continue };
+            let facts = Facts::all(&pem).map_err(|e| format!("{}: {e}", path.display()))?;
+            let names = facts.into_iter().next().map(|facts| facts.names).unwrap_or_default();
+            self.make(leaf, &self.authority(leaf.ca)?, &names, now)?;
+            renewed.push(leaf.path);
+        }
+        Ok(renewed)
+    }
+
     fn renew(&self, now: SystemTime, asked: impl Fn(&Leaf) -> bool) -> Result<Vec<&'static str>, String> {
         let _writing = self.writing.lock();
         let names = self.names.lock().clone();
@@ -158,19 +177,21 @@ impl Pki {
         for leaf in LEAVES {
             let authority = self.authority(leaf.ca)?;
             let wanted = leaf.names(&names);
-            let path = self.file(leaf.path, "crt");
-            if !asked(leaf) && self.is_good(leaf, &authority, &wanted, now) {
-                continue;
+            if asked(leaf) || !self.is_good(leaf, &authority, &wanted, now) {
+                self.make(leaf, &authority, &wanted, now)?;
+                renewed.push(leaf.path);
             }
-            let key = KeyPair::generate().map_err(|e| format!("cannot make a key: {e}"))?;
-            let pem = authority.issue(&leaf.request(&wanted), &key, now)?;
-            // A reader that meets the new key with the old certificate keeps what it
-            // has, and looks again.
-            files::write(&self.file(leaf.path, "key"), key.serialize_pem().as_bytes())?;
-            files::write(&path, pem.as_bytes())?;
-            renewed.push(leaf.path);
         }
         Ok(renewed)
+    }
+
+    fn make(&self, leaf: &Leaf, authority: &Authority, names: &[String], now: SystemTime) -> Result<(), String> {
+        let key = KeyPair::generate().map_err(|e| format!("cannot make a key: {e}"))?;
+        let pem = authority.issue(&leaf.request(names), &key, now)?;
+        // A reader that meets the new key with the old certificate keeps what it has,
+        // and looks again.
+        files::write(&self.file(leaf.path, "key"), key.serialize_pem().as_bytes())?;
+        files::write(&self.file(leaf.path, "crt"), pem.as_bytes())
     }
 
     fn is_good(&self, leaf: &Leaf, authority: &Authority, wanted: &[String], now: SystemTime) -> bool {

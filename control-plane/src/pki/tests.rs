@@ -62,6 +62,12 @@ fn rotation_takes_those_that_are_asked_for() {
     let etcd = pki.rotate(SystemTime::now(), &["etcd".to_owned()]).unwrap();
     assert_eq!(etcd, ["etcd/client", "etcd/server-client", "etcd/peer-server-client"]);
     assert_eq!(pki.rotate(SystemTime::now(), &[]).unwrap().len(), LEAVES.len());
+    let stranger = Pki::new(pki.dir().to_owned(), Names::default());
+    let before = facts(&pki, "serving-kube-apiserver");
+    stranger.rotate_keeping_names(SystemTime::now(), &["api-server".to_owned()]).unwrap();
+    let after = facts(&pki, "serving-kube-apiserver");
+    assert!(after.names == before.names && after.public_key != before.public_key);
+    assert!(pki.ensure_leaves(SystemTime::now()).unwrap().is_empty());
     assert_eq!(pki.check().unwrap().len(), LEAVES.len() + Ca::ALL.len());
 }
 
