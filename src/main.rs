@@ -4,8 +4,10 @@
 //! `etcd` it is that command. `skiff etcd util` works on the files of a member
 //! that does not run; called by the name `etcdutl` it is that command. `skiff
 //! kine` serves the same API on an SQL database; called by the name `kine` it is
-//! that command.
+//! that command. `skiff server` runs a server of a cluster; `skiff token` and
+//! `skiff certificate` look after its secrets.
 
+mod certificate;
 mod cli;
 mod compactor;
 mod config;
@@ -17,7 +19,9 @@ mod process;
 mod process_metrics;
 mod profiling;
 mod serve;
+mod server;
 mod tls;
+mod token;
 mod util;
 
 use std::path::Path;
@@ -30,7 +34,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Exit code for a command line that cannot be used, as with Go's flags.
 const USAGE: u8 = 2;
 
-const COMMANDS: [&str; 4] = ["etcd", "kine", "help", "version"];
+const COMMANDS: [&str; 7] = ["server", "token", "certificate", "etcd", "kine", "help", "version"];
 
 fn main() -> ExitCode {
     // Arguments that are no text cannot be any flag of ours.
@@ -45,6 +49,9 @@ fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some("etcd") => etcd::main(arguments),
         Some("kine") => kine::main(arguments),
+        Some("server") => server::main(arguments),
+        Some("token") => token::main(arguments),
+        Some("certificate") => certificate::main(arguments),
         Some("version" | "--version" | "-version") => {
             print!("{}", etcd::version());
             ExitCode::SUCCESS

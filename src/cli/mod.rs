@@ -10,9 +10,12 @@ pub(crate) mod file;
 pub(crate) mod flag;
 pub(crate) mod help;
 pub(crate) mod kine;
+mod layers;
 mod nearest;
+pub(crate) mod server;
 mod settings;
 pub(crate) mod table;
+pub(crate) mod upkeep;
 pub(crate) mod value;
 
 pub(crate) use nearest::nearest;

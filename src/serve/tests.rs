@@ -8,6 +8,7 @@ use super::*;
 use crate::config::Endpoint;
 
 fn port(router: Router) -> Port {
+    certificates: false,
     Port {
         name: "test",
         router,
