@@ -1,12 +1,14 @@
 //! Accepts, connects, copies.
 
 use std::io;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::net::sockopt;
-use tokio::io::copy_bidirectional_with_sizes;
+use tokio::io::{AsyncWriteExt, BufReader, copy_buf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -49,10 +51,29 @@ async fn carry(mut client: TcpStream, shared: Arc<Shared>, _place: OwnedSemaphor
         return;
     };
     tokio::select! {
-        _ = copy_bidirectional_with_sizes(&mut client, &mut server, COPY_BYTES, COPY_BYTES) => {}
+        _ = copy(&mut client, &mut server, shared.options.half_closed_timeout) => {}
         // The server failed, or is none any more.
         _ = closed.changed() => {}
     }
+}
+
+/// Copies both ways until both have ended, or one has failed, or the one has ended long ago:
+/// an end that nobody closes would keep its place for ever.
+async fn copy(client: &mut TcpStream, server: &mut TcpStream, half_closed: Duration) -> io::Result<()> {
+    let (client_reader, client_writer) = client.split();
+    let (server_reader, server_writer) = server.split();
+    let mut up = pin!(one_way(client_reader, server_writer));
+    let mut down = pin!(one_way(server_reader, client_writer));
+    let rest: Pin<&mut (dyn Future<Output = io::Result<()>> + Send)> = tokio::select! {
+        ended = &mut up => ended.map(|()| down as _)?,
+        ended = &mut down => ended.map(|()| up as _)?,
+    };
+    timeout(half_closed, rest).await?
+}
+
+async fn one_way(reader: ReadHalf<'_>, mut writer: WriteHalf<'_>) -> io::Result<()> {
+    copy_buf(&mut BufReader::with_capacity(COPY_BYTES, reader), &mut writer).await?;
+    writer.shutdown().await
 }
 
 /// A connection to the first server that answers, and what closes it.

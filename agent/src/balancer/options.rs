@@ -18,6 +18,8 @@ pub struct BalancerOptions {
     pub dial_timeout: Duration,
     /// How long a connection may wait for a server while none answers.
     pub give_up_after: Duration,
+    /// How long the one way of a connection may go on after the other one ended.
+    pub half_closed_timeout: Duration,
     /// How often it is looked whether a failed server answers again.
     pub probe_interval: Duration,
     /// How often in a row a failed server must answer to be healthy.
@@ -34,6 +36,7 @@ impl BalancerOptions {
             max_connections: 4096,
             dial_timeout: Duration::from_secs(5),
             give_up_after: Duration::from_secs(30),
+            half_closed_timeout: Duration::from_secs(10 * 60),
             probe_interval: Duration::from_secs(5),
             recover_after: 3,
         }

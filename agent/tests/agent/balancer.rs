@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use skiff_agent::ServerAddress;
 use skiff_agent::balancer::{Balancer, BalancerOptions, Health, Report};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{Named, soon, until};
@@ -150,4 +150,25 @@ async fn connections_beyond_the_bound_wait_for_a_place() {
     drop(first);
     assert_eq!(soon(second.read_u8()).await.unwrap(), 7);
     assert_eq!(balancer.status().accepted, 2);
+}
+
+#[tokio::test]
+async fn a_connection_that_only_one_end_closes_is_closed_after_its_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let half_closed_timeout = Duration::from_millis(20);
+    // No probe shall be taken for the client.
+    let probe_interval = Duration::from_secs(3600);
+    let balancer = start(BalancerOptions { half_closed_timeout, probe_interval, ..options(&address) }).await;
+    let mut client = soon(TcpStream::connect(balancer.local_addr())).await.unwrap();
+    client.write_all(b"bye").await.unwrap();
+    client.shutdown().await.unwrap();
+    let (mut server, _) = soon(listener.accept()).await.unwrap();
+    let mut got = Vec::new();
+    soon(server.read_to_end(&mut got)).await.unwrap();
+    assert_eq!(got, b"bye");
+    // The server keeps its way open.
+    closed(&mut client).await;
+    let connections = || balancer.status().servers[0].connections;
+    until("its place is free", || connections() == 0).await;
 }

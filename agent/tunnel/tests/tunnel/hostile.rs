@@ -132,7 +132,7 @@ proptest! {
 }
 
 /// A frame of the websocket with this head, as a client sends it: masked with zeros.
-fn message(opcode: u8, length: u64, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn message(opcode: u8, length: u64, payload: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0x80 | opcode];
     match length {
         0..=125 => bytes.push(0x80 | length as u8),
@@ -150,14 +150,19 @@ fn message(opcode: u8, length: u64, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
+/// A hello in such a frame.
+pub(crate) fn hello() -> Vec<u8> {
+    let mut hello = vec![0; 5];
+    hello.extend(b"SKFT\0\x01\0\x01\0\0\0\x04\0\0\x10\0\0\0\x10\0");
+    message(2, hello.len() as u64, &hello)
+}
+
 /// What a server's end says of a client that sends this after its hello.
 async fn verdict(bytes: &[u8]) -> TunnelError {
     let (a, b) = duplex(1 << 20);
     let (mut reader, mut writer) = split(b);
     let tunnel = tokio::spawn(Tunnel::start(a, End::Server, Options::default(), Arc::new(Echo)));
-    let mut hello = vec![0; 5];
-    hello.extend(b"SKFT\0\x01\0\x01\0\0\0\x04\0\0\x10\0\0\0\x10\0");
-    writer.write_all(&message(2, hello.len() as u64, &hello)).await.unwrap();
+    writer.write_all(&hello()).await.unwrap();
     let tunnel = soon(tunnel).await.unwrap().unwrap();
     writer.write_all(bytes).await.unwrap();
     let drain = tokio::spawn(async move { while reader.read_u8().await.is_ok() {} });

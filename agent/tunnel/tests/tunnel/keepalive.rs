@@ -7,6 +7,7 @@ use skiff_tunnel::{End, Options, RefuseAll, Tunnel, TunnelError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 
+use crate::hostile::{hello, message};
 use crate::support::{Echo, target, tunnels, tunnels_over};
 
 #[tokio::test(start_paused = true)]
@@ -46,4 +47,24 @@ async fn whoever_never_says_hello_is_given_up() {
     let (a, _b) = duplex(4096);
     let started = Tunnel::start(a, End::Server, Options::default(), Arc::new(RefuseAll)).await;
     assert_eq!(started.unwrap_err(), TunnelError::Silent("did not say hello in time"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_talks_but_takes_nothing_is_given_up() {
+    let (a, mut b) = duplex(128);
+    let starting = tokio::spawn(Tunnel::start(a, End::Server, Options::default(), Arc::new(RefuseAll)));
+    b.write_all(&hello()).await.unwrap();
+    let tunnel = starting.await.unwrap().unwrap();
+    let ping = [&[8, 0, 0, 0, 0][..], &1u64.to_be_bytes()].concat();
+    // Each is answered, and no answer is read.
+    let talk = async {
+        while b.write_all(&message(2, ping.len() as u64, &ping)).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        why = tunnel.ended() => assert_eq!(why, TunnelError::Silent("takes nothing any more")),
+        () = talk => {}
+    }
 }
