@@ -4,9 +4,11 @@
 //! `etcd` it is that command. `skiff etcd util` works on the files of a member
 //! that does not run; called by the name `etcdutl` it is that command. `skiff
 //! kine` serves the same API on an SQL database; called by the name `kine` it is
-//! that command. `skiff server` runs a server of a cluster; `skiff token` and
-//! `skiff certificate` look after its secrets.
+//! that command. `skiff server` runs a server of a cluster, `skiff agent`
+//! connects a node to it; `skiff token` and `skiff certificate` look after its
+//! secrets.
 
+mod agent;
 mod certificate;
 mod cli;
 mod compactor;
@@ -34,7 +36,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Exit code for a command line that cannot be used, as with Go's flags.
 const USAGE: u8 = 2;
 
-const COMMANDS: [&str; 7] = ["server", "token", "certificate", "etcd", "kine", "help", "version"];
+const COMMANDS: [&str; 8] = ["server", "agent", "token", "certificate", "etcd", "kine", "help", "version"];
 
 fn main() -> ExitCode {
     // Arguments that are no text cannot be any flag of ours.
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Some("etcd") => etcd::main(arguments),
         Some("kine") => kine::main(arguments),
         Some("server") => server::main(arguments),
+        Some("agent") => agent::main(arguments),
         Some("token") => token::main(arguments),
         Some("certificate") => certificate::main(arguments),
         Some("version" | "--version" | "-version") => {

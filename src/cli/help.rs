@@ -1,5 +1,6 @@
 //! `--help`, and the same as a page of documentation.
 
+use super::agent::AGENT;
 use super::flag::{Effect, Flag, Group, Table};
 use super::kine::KINE;
 use super::server::SERVER;
@@ -13,6 +14,7 @@ and servers that join to a cluster of it.
 
 Usage:
   skiff server [flags]   Run a server of a cluster; --help lists its flags.
+  skiff agent [flags]    Connect a node to a cluster; --help lists its flags.
   skiff token            Tokens to join with: create, list, delete, generate, rotate.
   skiff certificate      Certificates of a server: check, rotate.
   skiff etcd [flags]     Run a member of an etcd-compatible store.
@@ -92,6 +94,29 @@ that over the files.
 ",
     );
     page.push_str(&listed(&SERVER));
+    page
+}
+
+/// The help of `skiff agent`.
+pub(crate) fn agent() -> String {
+    let mut page = String::from(
+        "\
+The agent of a node: joins a cluster, gets and renews the node's certificates, keeps
+a port on loopback that leads to whichever server is well, and a tunnel to each
+server. It runs no pods yet.
+
+Usage:
+  skiff agent --server https://server:6443 --token-file T
+                                                 Join, with a server's token.
+  skiff agent --version                          Show the version.
+
+A flag is written --flag=value or --flag value. Each is also an environment
+variable (--node-ip is SKIFF_NODE_IP; --server is SKIFF_URL too) and a key of the
+config file; key+ adds to a list. The command line wins over the environment, and
+that over the files.
+",
+    );
+    page.push_str(&listed(&AGENT));
     page
 }
 
@@ -188,7 +213,7 @@ mod tests {
 
     #[test]
     fn help_lists_every_flag() {
-        for (table, page) in [(&ETCD, etcd()), (&KINE, kine()), (&SERVER, server()), (&TOKEN, token()), (&CERTIFICATE, certificate())] {
+        for (table, page) in [(&ETCD, etcd()), (&KINE, kine()), (&SERVER, server()), (&AGENT, agent()), (&TOKEN, token()), (&CERTIFICATE, certificate())] {
             for flag in table.flags {
                 assert!(page.contains(&format!("  --{} ", flag.name)), "{}", flag.name);
             }
@@ -204,6 +229,7 @@ mod tests {
             ("etcd-flags.md", markdown(&ETCD, "src/cli/table.rs", etcd)),
             ("kine-flags.md", markdown(&KINE, "src/cli/kine.rs", "(`--endpoint` is `KINE_ENDPOINT`)")),
             ("server-flags.md", markdown(&SERVER, "src/cli/server.rs", server)),
+            ("agent-flags.md", markdown(&AGENT, "src/cli/agent.rs", server)),
         ];
         for (name, page) in pages {
             let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));

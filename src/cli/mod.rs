@@ -12,6 +12,7 @@ pub(crate) mod help;
 pub(crate) mod kine;
 mod layers;
 mod nearest;
+pub(crate) mod agent;
 pub(crate) mod server;
 mod settings;
 pub(crate) mod table;

@@ -8,13 +8,13 @@ use super::*;
 use crate::config::Endpoint;
 
 fn port(router: Router) -> Port {
-    certificates: false,
     Port {
         name: "test",
         router,
         tls: None,
         options: ConnectionOptions::for_peers(),
         slots: Arc::new(Semaphore::new(100)),
+        certificates: false,
     }
 }
 

@@ -15,7 +15,7 @@ const FAR_AWAY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 ///
 /// # Errors
 /// A sentence: there is none, or it is no DNS name.
-pub(super) fn node_name(given: &str) -> Result<String, String> {
+pub(crate) fn node_name(given: &str) -> Result<String, String> {
     let name = match given {
         "" => std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname"))
             .map_err(|e| format!("cannot read the host's name ({e}): give --node-name"))?,
@@ -48,7 +48,7 @@ pub(super) fn with_node_id(name: &str, layout: &Layout) -> Result<String, String
 ///
 /// # Errors
 /// A sentence: there is no such route.
-pub(super) fn own_address(server: Option<&ServerUrl>) -> Result<IpAddr, String> {
+pub(crate) fn own_address(server: Option<&ServerUrl>) -> Result<IpAddr, String> {
     let towards = match server {
         Some(server) => (server.host(), server.port())
             .to_socket_addrs()

@@ -146,7 +146,7 @@ fn contradictions(settings: &Settings) -> Result<(), String> {
 }
 
 /// A secret from its flag or from its file.
-fn secret(settings: &Settings, flag: &str) -> Result<Option<Token>, String> {
+pub(crate) fn secret(settings: &Settings, flag: &str) -> Result<Option<Token>, String> {
     let file_flag = format!("{flag}-file");
     let (inline, file) = (settings.text(flag), settings.text(&file_flag));
     let text = match (inline, file) {
@@ -180,12 +180,12 @@ pub(super) fn password_of(token: &Token) -> String {
     }
 }
 
-fn addresses(settings: &Settings, flag: &str) -> Result<Vec<IpAddr>, String> {
+pub(crate) fn addresses(settings: &Settings, flag: &str) -> Result<Vec<IpAddr>, String> {
     let parse = |text: &String| text.parse().map_err(|_| format!("--{flag}: {text:?} is no IP address"));
     settings.list(flag).iter().map(parse).collect()
 }
 
-fn port(settings: &Settings, flag: &str) -> Result<u16, String> {
+pub(crate) fn port(settings: &Settings, flag: &str) -> Result<u16, String> {
     u16::try_from(settings.int(flag)).ok().filter(|port| *port > 0).ok_or_else(|| format!("--{flag} is no port"))
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Not here yet: the Kubernetes API server and what belongs to it, a node agent.
 
-mod address;
-mod config;
+pub(crate) mod address;
+pub(crate) mod config;
 mod datastore;
 mod etcdctl;
 mod joining;
