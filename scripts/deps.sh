@@ -42,6 +42,9 @@ if [ "${1:-build}" = test ]; then
     need postgresql compgen -G '/usr/lib/postgresql/*/bin/initdb'
     need mariadb-server command -v mariadbd
     need pgbouncer command -v pgbouncer
+    # Hosts as namespaces.
+    need iproute2 command -v ip
+    need openssl command -v openssl
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

@@ -49,14 +49,8 @@ pub(super) fn with_node_id(name: &str, layout: &Layout) -> Result<String, String
 /// # Errors
 /// A sentence: there is no such route.
 pub(crate) fn own_address(server: Option<&ServerUrl>) -> Result<IpAddr, String> {
-    let towards = match server {
-        Some(server) => (server.host(), server.port())
-            .to_socket_addrs()
-            .map_err(|e| format!("cannot resolve the host of --server {server}: {e}"))?
-            .next()
-            .ok_or_else(|| format!("the host of --server {server} has no address"))?,
-        None => SocketAddr::from((FAR_AWAY, 9)),
-    };
+    let resolved = server.and_then(|server| (server.host(), server.port()).to_socket_addrs().ok()?.next());
+    let towards = resolved.unwrap_or_else(|| SocketAddr::from((FAR_AWAY, 9)));
     let any: SocketAddr = match towards {
         SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
         SocketAddr::V6(_) => SocketAddr::from(([0_u16; 8], 0)),

@@ -11,6 +11,7 @@ use skiff_control_plane::pki::{Ca, Names, Pki};
 use skiff_control_plane::records::Records;
 use skiff_control_plane::supervisor::{MemberRequest, Supervisor, announce, write_files};
 use skiff_control_plane::token::SharedSecrets;
+use skiff_raft::Node;
 use skiff_store::{Cluster, Store};
 use skiff_token::Token;
 use tokio::sync::Semaphore;
@@ -120,7 +121,7 @@ fn identity(config: &Config) -> Result<Identity, String> {
     };
     let address = match config.node_ips.first() {
         Some(address) => *address,
-        None => address::own_address(config.server.as_ref().filter(|_| !config.layout.has_member()))?,
+        None => address::own_address(config.server.as_ref())?,
     };
     let reached = config.advertise.unwrap_or(address);
     let supervisor = std::net::SocketAddr::new(reached, config.advertise_port).to_string();
@@ -168,6 +169,10 @@ async fn open(config: &Config, identity: &Identity, pki: &Arc<Pki>) -> Result<Da
             warn_replaced(&replaced);
             members = Some(joined.members);
         }
+        None if has_member && !pki.has_authorities() => tracing::warn!(
+            "the authorities are missing beside the store's data: a server that is the only one gets them back from \
+             there; among several give --server and --token to fetch them from another"
+        ),
         None => {}
     }
     make_certificates(pki).await?;
@@ -273,6 +278,10 @@ async fn serve_cluster(
         Some(_) => member::name(&config.layout, &identity.node)?,
         None => identity.node.clone(),
     };
+    let place = Place { name: instance.clone(), address: identity.address };
+    if let Some(node) = &node {
+        follow_address(node, &place).await?;
+    }
     let id = node.as_ref().map_or(0, |node| node.id());
     announce(&records, &identity.node, &instance, id, &identity.supervisor)
         .await
@@ -281,7 +290,6 @@ async fn serve_cluster(
     ports.spawn(upkeep::secrets(supervisor.clone(), stop.clone()));
     ports.spawn(upkeep::renewal(supervisor, stop.clone()));
     if node.is_some() {
-        let place = Place { name: instance, address: identity.address };
         etcdctl::write(&config.layout, pki, &place.client_url())?;
     }
     tracing::info!(
@@ -292,6 +300,19 @@ async fn serve_cluster(
         identity.supervisor
     );
     process::notify("READY=1");
+    Ok(())
+}
+
+/// Tells the others where this server's store is, if it has moved since.
+async fn follow_address(node: &Node, place: &Place) -> Result<(), String> {
+    let failed = |e: skiff_store::Error| format!("cannot tell the others this server's address: {e}");
+    let members = node.members(true).await.map_err(failed)?;
+    let Some(own) = members.iter().find(|member| member.id == node.id()) else { return Ok(()) };
+    let urls = vec![place.peer_url()];
+    if own.peer_ur_ls != urls {
+        tracing::warn!(before = own.peer_ur_ls.join(","), now = urls.join(","), "this server's address has changed");
+        node.update(node.id(), urls).await.map_err(failed)?;
+    }
     Ok(())
 }
 

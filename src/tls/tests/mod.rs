@@ -62,6 +62,7 @@ fn options() -> TlsOptions {
         server: None,
         client: None,
         ca: None,
+        ca_optional: false,
         crl: None,
         allowed_names: Vec::new(),
         allowed_hosts: Vec::new(),
