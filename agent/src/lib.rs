@@ -17,6 +17,7 @@ pub mod balancer;
 mod directory;
 mod files;
 pub mod join;
+mod reason;
 pub mod tunnels;
 
 pub use address::{AddressError, ServerAddress};

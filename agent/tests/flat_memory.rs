@@ -30,7 +30,7 @@ async fn clients(balancer: &Balancer, count: usize) {
 #[tokio::test]
 async fn memory_stays_flat_while_every_server_is_down() {
     let count = std::env::var("SKIFF_BALANCER_CLIENTS").ok().and_then(|n| n.parse().ok()).unwrap_or(3000);
-    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let gone = TcpListener::bind("127.1.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let options = BalancerOptions {
         give_up_after: Duration::from_millis(1),
         probe_interval: Duration::from_millis(1),

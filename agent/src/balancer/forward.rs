@@ -109,10 +109,20 @@ async fn connect(shared: &Shared) -> Option<(TcpStream, watch::Receiver<()>)> {
 pub(super) async fn dial(address: &ServerAddress, within: Duration) -> io::Result<TcpStream> {
     let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {within:?}"));
     let tcp = timeout(within, TcpStream::connect(address.dial())).await.map_err(|_| late())??;
+    not_itself(&tcp)?;
     // Where one of these is unknown, a dead peer is found later: no reason to fail.
     let _ = tcp.set_nodelay(true);
     let _ = notice_death(&tcp);
     Ok(tcp)
+}
+
+/// Connecting to a closed port of this host may give a connection to itself, where the kernel
+/// happens to take that very port for our end. Nobody would ever close it.
+fn not_itself(tcp: &TcpStream) -> io::Result<()> {
+    if tcp.local_addr()? == tcp.peer_addr()? {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
+    }
+    Ok(())
 }
 
 /// A server that is gone without a word is noticed within a minute.
@@ -121,4 +131,22 @@ fn notice_death(tcp: &TcpStream) -> rustix::io::Result<()> {
     sockopt::set_tcp_keepidle(tcp, Duration::from_secs(30))?;
     sockopt::set_tcp_keepintvl(tcp, Duration::from_secs(10))?;
     sockopt::set_tcp_keepcnt(tcp, 3)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpSocket;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_to_itself_is_no_server() {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let own = socket.local_addr().unwrap();
+        let itself = socket.connect(own).await.unwrap();
+        assert!(not_itself(&itself).is_err());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        assert!(not_itself(&TcpStream::connect(listener.local_addr().unwrap()).await.unwrap()).is_ok());
+    }
 }

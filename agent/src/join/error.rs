@@ -58,13 +58,13 @@ pub enum JoinError {
         file: String,
     },
     /// Another answer than asked for.
-    #[error("the server answers {path} with status {status}: {text:?}")]
+    #[error("the server answers {path} with status {status}: {text}")]
     Status {
         /// What was asked for.
         path: String,
         /// The status.
         status: u16,
-        /// The beginning of the answer.
+        /// What the answer says.
         text: String,
     },
     /// The answer is of no use.

@@ -18,9 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::JoinError;
 use crate::address::ServerAddress;
-
-/// How much of an error's text is kept.
-const MAX_TEXT: usize = 300;
+use crate::reason::reason;
 
 /// Asks one server.
 pub(super) struct Client<'a> {
@@ -119,7 +117,7 @@ impl Answer {
         if self.status == StatusCode::OK {
             return Ok(self.body);
         }
-        let text: String = String::from_utf8_lossy(&self.body).chars().take(MAX_TEXT).collect();
+        let text = reason(&String::from_utf8_lossy(&self.body));
         Err(JoinError::Status { path: self.path, status: self.status.as_u16(), text })
     }
 

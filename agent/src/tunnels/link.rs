@@ -17,6 +17,7 @@ use super::status::{LinkState, LinkStatus};
 use crate::address::ServerAddress;
 use crate::backoff::Backoff;
 use crate::balancer::Report;
+use crate::reason::reason;
 
 /// The link to one server.
 pub(super) struct Link {
@@ -31,7 +32,9 @@ enum LinkError {
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
     #[error(transparent)]
-    Upgrade(#[from] ConnectError),
+    Upgrade(ConnectError),
+    #[error("the server refuses the tunnel with status {0}: {1}")]
+    Refused(u16, String),
     #[error("connecting took too long")]
     Late,
 }
@@ -40,7 +43,7 @@ impl LinkError {
     /// What it says about the server: one that refuses us is there.
     fn report(&self) -> Report {
         match self {
-            LinkError::Upgrade(ConnectError::Status(status, _)) if !status.is_server_error() => Report::Up,
+            LinkError::Refused(status, _) if *status < 500 => Report::Up,
             error => Report::Down(error.to_string()),
         }
     }
@@ -139,6 +142,15 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.means.links.lock().retain(|status| !Arc::ptr_eq(status, &self.status));
+    }
+}
+
+impl From<ConnectError> for LinkError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Status(status, text) => LinkError::Refused(status.as_u16(), reason(&text)),
+            error => LinkError::Upgrade(error),
+        }
     }
 }
 

@@ -29,6 +29,8 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::support::own_address;
+
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
 /// A cluster. Its servers share it.
@@ -117,9 +119,9 @@ impl Cluster {
         Ok(request.signed_by(&self.authority)?.pem())
     }
 
-    fn tls(&self) -> ServerConfig {
+    fn tls(&self, host: String) -> ServerConfig {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let params = CertificateParams::new(vec![host]).unwrap();
         let certificate = params.signed_by(&key, &self.authority).unwrap();
         let mut roots = RootCertStore::empty();
         roots.add(self.authority.der().clone()).unwrap();
@@ -146,14 +148,14 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(cluster: &Arc<Cluster>) -> Self {
-        Self::start_at(cluster, "127.0.0.1:0").await
+        Self::start_at(cluster, &format!("{}:0", own_address())).await
     }
 
     async fn start_at(cluster: &Arc<Cluster>, at: &str) -> Self {
         let listener = TcpListener::bind(at).await.unwrap();
-        let address = listener.local_addr().unwrap().to_string().parse().unwrap();
+        let address: ServerAddress = listener.local_addr().unwrap().to_string().parse().unwrap();
         let mut running = JoinSet::new();
-        running.spawn(serve(listener, cluster.clone()));
+        running.spawn(serve(listener, address.host().to_owned(), cluster.clone()));
         Server { cluster: cluster.clone(), address, running }
     }
 
@@ -171,8 +173,8 @@ impl Server {
 #[derive(Clone, Copy)]
 struct Shown(bool);
 
-async fn serve(listener: TcpListener, cluster: Arc<Cluster>) {
-    let acceptor = TlsAcceptor::from(Arc::new(cluster.tls()));
+async fn serve(listener: TcpListener, host: String, cluster: Arc<Cluster>) {
+    let acceptor = TlsAcceptor::from(Arc::new(cluster.tls(host)));
     let router = router(cluster);
     let mut connections = JoinSet::new();
     loop {

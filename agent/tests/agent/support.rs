@@ -1,5 +1,6 @@
 //! What the tests share.
 
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use skiff_agent::ServerAddress;
@@ -25,6 +26,14 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     timeout(LONG, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
 }
 
+/// An address of this host that no other server of the tests has: nobody takes the port of
+/// one that is down for a moment.
+pub(crate) fn own_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(1);
+    let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    format!("127.1.{high}.{low}")
+}
+
 /// A server that says its name to whoever connects, and keeps the connection until they end it.
 pub(crate) struct Named {
     name: u8,
@@ -35,7 +44,7 @@ pub(crate) struct Named {
 impl Named {
     pub(crate) async fn start(name: u8) -> Self {
         let mut named = Named { name, address: "127.0.0.1:1".parse().unwrap(), running: None };
-        named.run("127.0.0.1:0").await;
+        named.run(&format!("{}:0", own_address())).await;
         named
     }
 
