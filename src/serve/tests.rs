@@ -8,8 +8,8 @@ use super::*;
 use crate::config::Endpoint;
 
 fn port(router: Router) -> Port {
-    certificates: false,
     Port {
+        certificates: false,
         name: "test",
         router,
         tls: None,
