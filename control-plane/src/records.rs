@@ -152,7 +152,11 @@ pub(crate) fn in_memory() -> Records {
     use skiff_store::clock::SystemClock;
     use skiff_store::engine::mem::MemEngine;
     use skiff_store::local::{LocalConfig, LocalStore};
-    let store = LocalStore::open(Arc::new(MemEngine::new()), LocalConfig::default(), Arc::new(SystemClock::default()));
+    let store = LocalStore::open(
+        Arc::new(MemEngine::new()),
+        LocalConfig::default(),
+        Arc::new(SystemClock::default()),
+    );
     Records::new(store.expect("a store in memory"))
 }
 

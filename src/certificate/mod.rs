@@ -15,7 +15,8 @@ use crate::{USAGE, etcd, process};
 
 /// Runs the command with these arguments.
 pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
-    let (settings, words) = match Settings::parse_with_words(&CERTIFICATE, arguments, process::environment()) {
+    let (settings, words) = match Settings::parse_with_words(&CERTIFICATE, arguments, process::environment())
+    {
         Ok((Request::Run(settings), words)) => (settings, words),
         Ok((Request::Version, _)) => {
             print!("{}", etcd::version());
@@ -161,7 +162,8 @@ fn text(checked: &[Checked], now: SystemTime) -> String {
 }
 
 fn table(checked: &[Checked], now: SystemTime) -> String {
-    let mut page = format!("{:<32} {:<44} {:<22} {:<22} {}\n", "FILENAME", "SUBJECT", "USAGES", "EXPIRES", "STATUS");
+    let mut page =
+        format!("{:<32} {:<44} {:<22} {:<22} {}\n", "FILENAME", "SUBJECT", "USAGES", "EXPIRES", "STATUS");
     for (file, facts) in each(checked) {
         page.push_str(&format!(
             "{file:<32} {:<44} {:<22} {:<22} {}\n",

@@ -213,7 +213,14 @@ mod tests {
 
     #[test]
     fn help_lists_every_flag() {
-        for (table, page) in [(&ETCD, etcd()), (&KINE, kine()), (&SERVER, server()), (&AGENT, agent()), (&TOKEN, token()), (&CERTIFICATE, certificate())] {
+        for (table, page) in [
+            (&ETCD, etcd()),
+            (&KINE, kine()),
+            (&SERVER, server()),
+            (&AGENT, agent()),
+            (&TOKEN, token()),
+            (&CERTIFICATE, certificate()),
+        ] {
             for flag in table.flags {
                 assert!(page.contains(&format!("  --{} ", flag.name)), "{}", flag.name);
             }

@@ -100,8 +100,10 @@ fn command_line(
 
 /// What the environment says. Variables of other names are other programs'.
 fn variables(table: &'static Table, environment: impl IntoIterator<Item = (String, String)>) -> Layer {
-    let environment: BTreeMap<String, String> =
-        environment.into_iter().filter(|(name, text)| name.starts_with(table.prefix) && !text.is_empty()).collect();
+    let environment: BTreeMap<String, String> = environment
+        .into_iter()
+        .filter(|(name, text)| name.starts_with(table.prefix) && !text.is_empty())
+        .collect();
     let mut layer = Layer::new();
     for flag in table.flags {
         let spellings = std::iter::once(&flag.name).chain(flag.aliases).filter(|name| name.len() > 1);
@@ -184,7 +186,8 @@ fn read(
             continue;
         };
         let place = format!("key {key} in {shown}");
-        let given = layer.entry(flag.name).or_insert_with(|| Given { values: Vec::new(), place: place.clone() });
+        let given =
+            layer.entry(flag.name).or_insert_with(|| Given { values: Vec::new(), place: place.clone() });
         if !adds {
             given.values.clear();
         }

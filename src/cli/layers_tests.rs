@@ -46,8 +46,10 @@ fn files_add_up_in_the_order_of_their_names() {
 #[test]
 fn the_command_line_wins_over_the_environment_and_that_over_files() {
     let (_dir, config) = folder("node-name: file\ntls-san: [file]\nserver: https://file:6443\n", &[]);
-    let environment = [("SKIFF_NODE_NAME", "env"), ("SKIFF_URL", "https://env:6443"), ("SKIFF_BUILD_DIR", "x")];
-    let settings = parse(&[&config, "--tls-san=a,b", "--tls-san", "c", "-s", "https://line:1"], &environment).unwrap();
+    let environment =
+        [("SKIFF_NODE_NAME", "env"), ("SKIFF_URL", "https://env:6443"), ("SKIFF_BUILD_DIR", "x")];
+    let settings =
+        parse(&[&config, "--tls-san=a,b", "--tls-san", "c", "-s", "https://line:1"], &environment).unwrap();
     assert_eq!(settings.text("node-name"), "env");
     assert_eq!(settings.list("tls-san"), ["a", "b", "c"]);
     assert_eq!(settings.text("server"), "https://line:1");

@@ -6,13 +6,13 @@
 //! the other. One table and a page of code say that more clearly than a
 //! general parser bent to it.
 
+pub(crate) mod agent;
 pub(crate) mod file;
 pub(crate) mod flag;
 pub(crate) mod help;
 pub(crate) mod kine;
 mod layers;
 mod nearest;
-pub(crate) mod agent;
 pub(crate) mod server;
 mod settings;
 pub(crate) mod table;

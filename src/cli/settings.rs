@@ -125,7 +125,9 @@ impl Settings {
             };
             match name {
                 "help" | "h" => return Ok((Request::Help, words)),
-                "version" if inline.as_deref().is_none_or(|v| v == "true") => return Ok((Request::Version, words)),
+                "version" if inline.as_deref().is_none_or(|v| v == "true") => {
+                    return Ok((Request::Version, words));
+                }
                 "version" => continue,
                 "" => return Err(UsageError::NotAFlag(argument)),
                 _ => {}

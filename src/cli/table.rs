@@ -227,8 +227,8 @@ const FLAGS: &[Flag] = &[
 mod tests {
     use std::collections::HashSet;
 
-    use super::super::kine::KINE;
     use super::super::agent::AGENT;
+    use super::super::kine::KINE;
     use super::super::server::SERVER;
     use super::super::upkeep::{CERTIFICATE, TOKEN};
     use super::super::value;
@@ -253,7 +253,8 @@ mod tests {
 
     #[test]
     fn defaults_parse_as_their_kind() {
-        for flag in [&ETCD, &KINE, &SERVER, &AGENT, &TOKEN, &CERTIFICATE].iter().flat_map(|table| table.flags) {
+        for flag in [&ETCD, &KINE, &SERVER, &AGENT, &TOKEN, &CERTIFICATE].iter().flat_map(|table| table.flags)
+        {
             value::check(flag.kind, flag.default).unwrap_or_else(|e| panic!("{}: {e}", flag.name));
         }
     }

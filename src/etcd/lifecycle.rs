@@ -81,7 +81,8 @@ impl Running {
     /// data damaged, or this member does not belong to the cluster.
     pub(crate) async fn start(mut config: Config) -> Result<Running, String> {
         let lock = process::lock_dir("data directory", &config.data_dir)?;
-        let log_lock = config.wal_dir.as_ref().map(|dir| process::lock_dir("log directory", dir)).transpose()?;
+        let log_lock =
+            config.wal_dir.as_ref().map(|dir| process::lock_dir("log directory", dir)).transpose()?;
         let opened = open(&mut config)?;
         tracing::info!(
             name = config.name,
@@ -183,7 +184,14 @@ impl Ports {
                     None => access,
                 };
                 let router = access.guard(router.clone());
-                let port = Port { name, router, tls, certificates: false, options: options.clone(), slots: slots.clone() };
+                let port = Port {
+                    name,
+                    router,
+                    tls,
+                    certificates: false,
+                    options: options.clone(),
+                    slots: slots.clone(),
+                };
                 tracing::info!(%url, "serving {name} traffic");
                 clients.spawn(serve(listener, port, stop.clone()));
             }
@@ -193,8 +201,14 @@ impl Ports {
         for (url, listener) in opened.peer {
             let tls = opened.peer_tls.clone().filter(|_| url.scheme.tls());
             let options = ConnectionOptions::for_peers();
-            let port =
-                Port { name: "peer", router: member.peer_router(), tls, certificates: false, options, slots: slots.clone() };
+            let port = Port {
+                name: "peer",
+                router: member.peer_router(),
+                tls,
+                certificates: false,
+                options,
+                slots: slots.clone(),
+            };
             tracing::info!(%url, "serving peer traffic");
             peers.spawn(serve(listener, port, peers_stop.clone()));
         }

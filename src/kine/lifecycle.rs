@@ -155,7 +155,8 @@ fn spawn(config: &Config, opened: Opened, served: &Served, stop: &Stop) -> JoinS
     for (name, router, url, listener) in ports {
         let tls = opened.tls.clone().filter(|_| url.scheme.tls());
         let router = Access::new(&[], tls.is_some()).guard(router);
-        let port = Port { name, router, tls, certificates: false, options: options.clone(), slots: slots.clone() };
+        let port =
+            Port { name, router, tls, certificates: false, options: options.clone(), slots: slots.clone() };
         tracing::info!(%url, "serving {name} traffic");
         tasks.spawn(serve(listener, port, stop.clone()));
     }

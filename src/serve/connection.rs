@@ -74,7 +74,11 @@ impl ConnectionOptions {
 
     /// Settings of a supervisor's port.
     pub(crate) fn for_supervisor() -> ConnectionOptions {
-        ConnectionOptions { max_concurrent_streams: 256, min_ping_interval: None, ..ConnectionOptions::for_kine() }
+        ConnectionOptions {
+            max_concurrent_streams: 256,
+            min_ping_interval: None,
+            ..ConnectionOptions::for_kine()
+        }
     }
 
     /// Settings of a peer port.

@@ -9,12 +9,12 @@ use crate::config::Endpoint;
 
 fn port(router: Router) -> Port {
     Port {
+        certificates: false,
         name: "test",
         router,
         tls: None,
         options: ConnectionOptions::for_peers(),
         slots: Arc::new(Semaphore::new(100)),
-        certificates: false,
     }
 }
 

@@ -33,7 +33,8 @@ const CRITICAL: &[&str] = &[
 const CRITICAL_LISTS: &[&str] = &["cluster-cidr", "service-cidr", "cluster-dns", "disable"];
 
 /// What can be left out.
-const PACKAGED: [&str; 6] = ["coredns", "servicelb", "traefik", "local-storage", "metrics-server", "runtimes"];
+const PACKAGED: [&str; 6] =
+    ["coredns", "servicelb", "traefik", "local-storage", "metrics-server", "runtimes"];
 
 /// Everything `skiff server` runs with.
 pub(super) struct Config {
@@ -93,8 +94,10 @@ impl Config {
         };
         let token = token(settings)?;
         if server.is_some() && token.is_none() && !layout.token().exists() {
-            return Err("--server needs --token or --token-file: the token stands in server/token of that server"
-                .to_owned());
+            return Err(
+                "--server needs --token or --token-file: the token stands in server/token of that server"
+                    .to_owned(),
+            );
         }
         let agent_token = secret(settings, "agent-token")?.map(|token| password_of(&token));
         let port = port(settings, "https-listen-port")?;
@@ -133,14 +136,17 @@ impl Config {
 fn contradictions(settings: &Settings) -> Result<(), String> {
     let endpoint = !settings.text("datastore-endpoint").is_empty();
     if endpoint && (settings.bool("disable-apiserver") || settings.bool("disable-etcd")) {
-        return Err("--disable-apiserver and --disable-etcd cannot be used with --datastore-endpoint".to_owned());
+        return Err(
+            "--disable-apiserver and --disable-etcd cannot be used with --datastore-endpoint".to_owned()
+        );
     }
     if endpoint && !settings.text("server").is_empty() {
         return Err("--server cannot be used with --datastore-endpoint: servers of one database find each other by it"
             .to_owned());
     }
     if endpoint && settings.bool("cluster-init") {
-        return Err("--cluster-init cannot be used with --datastore-endpoint: the database is the cluster's".to_owned());
+        return Err("--cluster-init cannot be used with --datastore-endpoint: the database is the cluster's"
+            .to_owned());
     }
     Ok(())
 }
@@ -186,7 +192,10 @@ pub(crate) fn addresses(settings: &Settings, flag: &str) -> Result<Vec<IpAddr>, 
 }
 
 pub(crate) fn port(settings: &Settings, flag: &str) -> Result<u16, String> {
-    u16::try_from(settings.int(flag)).ok().filter(|port| *port > 0).ok_or_else(|| format!("--{flag} is no port"))
+    u16::try_from(settings.int(flag))
+        .ok()
+        .filter(|port| *port > 0)
+        .ok_or_else(|| format!("--{flag} is no port"))
 }
 
 fn listen(settings: &Settings, port: u16) -> Result<Endpoint, String> {
@@ -199,7 +208,10 @@ fn listen(settings: &Settings, port: u16) -> Result<Endpoint, String> {
 fn critical(settings: &Settings, agent_token: Option<&str>) -> Result<critical::Settings, String> {
     let disabled = settings.list("disable");
     if let Some(unknown) = disabled.iter().find(|name| !PACKAGED.contains(&name.as_str())) {
-        return Err(format!("--disable: there is no component {unknown:?}; there are {}", PACKAGED.join(", ")));
+        return Err(format!(
+            "--disable: there is no component {unknown:?}; there are {}",
+            PACKAGED.join(", ")
+        ));
     }
     let mut critical = critical::Settings::default();
     for flag in CRITICAL {
@@ -264,7 +276,10 @@ mod tests {
         for (wrong, part) in [
             (vec!["--cluster-reset-restore-path=x"], "--cluster-reset-restore-path"),
             (vec!["--cluster-reset"], "--cluster-reset is refused"),
-            (vec!["--disable-apiserver", "--datastore-endpoint=postgres://u:hunter2@h/d"], "--disable-apiserver"),
+            (
+                vec!["--disable-apiserver", "--datastore-endpoint=postgres://u:hunter2@h/d"],
+                "--disable-apiserver",
+            ),
             (vec!["--disable-etcd"], "--disable-etcd"),
             (vec!["--server=https://a", "--datastore-endpoint=postgres://u:hunter2@h/d"], "--server"),
             (vec!["--server=https://a", "--data-dir=/nonexistent"], "--token"),

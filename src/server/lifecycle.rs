@@ -130,10 +130,12 @@ fn identity(config: &Config) -> Result<Identity, String> {
 
 /// The names and addresses in this server's certificates.
 fn names(config: &Config, identity: &Identity) -> Names {
-    let mut own = vec!["127.0.0.1".to_owned(), "::1".to_owned(), "localhost".to_owned(), identity.node.clone()];
+    let mut own =
+        vec!["127.0.0.1".to_owned(), "::1".to_owned(), "localhost".to_owned(), identity.node.clone()];
     own.push(identity.address.to_string());
     own.extend(config.node_ips.iter().chain(&config.external_ips).map(ToString::to_string));
-    let mut public: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned).into();
+    let mut public: Vec<String> =
+        ["kubernetes", "kubernetes.default", "kubernetes.default.svc"].map(str::to_owned).into();
     public.extend(config.advertise.iter().map(ToString::to_string));
     public.extend(config.names.iter().cloned());
     Names { own, public }
@@ -310,7 +312,11 @@ async fn follow_address(node: &Node, place: &Place) -> Result<(), String> {
     let Some(own) = members.iter().find(|member| member.id == node.id()) else { return Ok(()) };
     let urls = vec![place.peer_url()];
     if own.peer_ur_ls != urls {
-        tracing::warn!(before = own.peer_ur_ls.join(","), now = urls.join(","), "this server's address has changed");
+        tracing::warn!(
+            before = own.peer_ur_ls.join(","),
+            now = urls.join(","),
+            "this server's address has changed"
+        );
         node.update(node.id(), urls).await.map_err(failed)?;
     }
     Ok(())
@@ -328,7 +334,9 @@ async fn established(config: &Config, pki: &Pki, records: &Records) -> Result<Es
         match establish(records, pki, &given).await {
             Ok(established) => return Ok(established),
             Err(EstablishError::Refused(problem)) => return Err(problem),
-            Err(EstablishError::Later(problem)) if attempts.is_multiple_of(ESTABLISH_LOGGED) && attempts > 0 => {
+            Err(EstablishError::Later(problem))
+                if attempts.is_multiple_of(ESTABLISH_LOGGED) && attempts > 0 =>
+            {
                 tracing::warn!(problem, "waiting for the datastore: a majority of the servers must be up");
             }
             Err(EstablishError::Later(problem)) => tracing::debug!(problem, "waiting for the datastore"),

@@ -4,9 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use skiff_control_plane::files;
-use skiff_control_plane::supervisor::JoinedMember;
 use skiff_control_plane::layout::Layout;
 use skiff_control_plane::pki::{Ca, Pki};
+use skiff_control_plane::supervisor::JoinedMember;
 use skiff_control_plane::token::random;
 
 use crate::cli::{Request, Settings};
@@ -68,7 +68,9 @@ pub(super) fn settings(
         false => format!("{own},https://{}", local(port)),
     };
     let metrics = match expose_metrics {
-        true => format!("http://{},http://{}", local(METRICS_PORT), SocketAddr::new(place.address, METRICS_PORT)),
+        true => {
+            format!("http://{},http://{}", local(METRICS_PORT), SocketAddr::new(place.address, METRICS_PORT))
+        }
         false => format!("http://{}", local(METRICS_PORT)),
     };
     let (state, cluster) = match members {

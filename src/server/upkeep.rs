@@ -47,7 +47,9 @@ pub(super) async fn renewal(supervisor: Arc<Supervisor>, mut stop: Stop) {
         match tokio::task::spawn_blocking(move || pki.ensure_leaves(now)).await {
             Ok(Ok(renewed)) if renewed.is_empty() => {}
             Ok(Ok(renewed)) => tracing::info!(renewed = renewed.join(","), "certificates were renewed"),
-            Ok(Err(problem)) => tracing::warn!(problem, "cannot renew certificates; it is tried again in an hour"),
+            Ok(Err(problem)) => {
+                tracing::warn!(problem, "cannot renew certificates; it is tried again in an hour")
+            }
             Err(error) => tracing::warn!(%error, "cannot renew certificates"),
         }
         match bootstrap::sweep(&supervisor.records, now).await {

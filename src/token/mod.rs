@@ -39,7 +39,8 @@ pub(crate) fn main(arguments: impl Iterator<Item = String>) -> ExitCode {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let done = runtime.map_err(|e| format!("cannot start: {e}")).and_then(|rt| rt.block_on(run(&settings, &words)));
+    let done =
+        runtime.map_err(|e| format!("cannot start: {e}")).and_then(|rt| rt.block_on(run(&settings, &words)));
     match done {
         Ok(text) => {
             print!("{text}");
@@ -61,8 +62,10 @@ async fn run(settings: &Settings, words: &[String]) -> Result<String, String> {
         ("delete", ids @ [_, ..]) => delete(settings, ids).await,
         ("rotate", []) => rotate(settings).await,
         ("delete", []) => Err("give the ids of the tokens to delete; skiff token list tells them".to_owned()),
-        (word, _) => Err(format!("{word:?} is none of create, list, delete, generate, rotate, or has too many words \
-                                  after it; see skiff token --help")),
+        (word, _) => Err(format!(
+            "{word:?} is none of create, list, delete, generate, rotate, or has too many words \
+                                  after it; see skiff token --help"
+        )),
     }
 }
 
@@ -84,7 +87,8 @@ async fn list(settings: &Settings) -> Result<String, String> {
     if settings.text("output") == "json" {
         return Ok(format!("{text}\n"));
     }
-    let tokens: Vec<BootstrapToken> = serde_json::from_str(&text).map_err(|e| format!("the answer is no list: {e}"))?;
+    let tokens: Vec<BootstrapToken> =
+        serde_json::from_str(&text).map_err(|e| format!("the answer is no list: {e}"))?;
     let mut page = format!("{:<8} {:<10} {:<24} {}\n", "TOKEN", "TTL", "USAGES", "DESCRIPTION");
     for token in tokens {
         page.push_str(&format!(
@@ -135,7 +139,12 @@ async fn rotate(settings: &Settings) -> Result<String, String> {
 }
 
 /// Asks the server; what it refuses is an error.
-async fn ask(settings: &Settings, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<String, String> {
+async fn ask(
+    settings: &Settings,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<String, String> {
     let client = client(settings).await?;
     let path = format!("{}{path}", skiff_token::wire::PREFIX);
     let reply = client.call(method, &path, body).await.map_err(|e| e.to_string())?;
@@ -146,7 +155,8 @@ async fn ask(settings: &Settings, method: Method, path: &str, body: Option<Vec<u
 }
 
 async fn client(settings: &Settings) -> Result<Client, String> {
-    let server = ServerUrl::parse(settings.text("server")).map_err(|problem| format!("--server: {problem}"))?;
+    let server =
+        ServerUrl::parse(settings.text("server")).map_err(|problem| format!("--server: {problem}"))?;
     let layout = Layout::new(Path::new(settings.text("data-dir")));
     let text = match settings.text("token") {
         "" => files::read_line(&layout.token())?.ok_or_else(|| {

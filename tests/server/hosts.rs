@@ -80,7 +80,8 @@ pub(crate) struct Lab {
 impl Lab {
     /// A bridge without hosts; files go to `dir`.
     pub(crate) fn new(dir: &Path) -> Lab {
-        let switch = Anchor::new(&["-n"], "ip link add br0 type bridge; ip link set br0 up; ip link set lo up");
+        let switch =
+            Anchor::new(&["-n"], "ip link add br0 type bridge; ip link set br0 up; ip link set lo up");
         Lab { switch, dir: dir.to_owned() }
     }
 
@@ -93,7 +94,11 @@ impl Lab {
         );
         let port = format!("port{number}");
         done(self.switch.enter(&["-n"]).args(["ip", "link", "add", &port, "type", "veth"]).args([
-            "peer", "name", "eth0", "netns", &anchor.pid(),
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            &anchor.pid(),
         ]));
         done(self.switch.enter(&["-n"]).args(["ip", "link", "set", &port, "master", "br0", "up"]));
         let address = format!("10.77.0.{number}");
@@ -107,8 +112,9 @@ impl Lab {
         let dir = self.dir.join(&name);
         std::fs::create_dir_all(&dir).expect("a folder");
         let config = dir.join("config.yaml");
-        std::fs::write(&config, format!("data-dir: {}\n", dir.join("data").display())).expect("a config file");
-        Host { anchor, name, address, dir, server: None }
+        std::fs::write(&config, format!("data-dir: {}\n", dir.join("data").display()))
+            .expect("a config file");
+        Host { anchor, name, dir, server: None }
     }
 }
 
@@ -116,7 +122,6 @@ impl Lab {
 pub(crate) struct Host {
     anchor: Anchor,
     pub(crate) name: String,
-    pub(crate) address: String,
     pub(crate) dir: PathBuf,
     server: Option<Child>,
 }
@@ -219,7 +224,8 @@ impl Host {
         let file = self.server_dir().join("etcdctl.env");
         let script = format!(". {}; {setup}; exec {} {line}", file.display(), etcdctl.display());
         let output = self.command("sh").args(["-c", &script]).output().expect("sh runs");
-        let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let (stdout, stderr) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         match output.status.success() {
             true => Ok(stdout.into_owned()),
             false => Err(format!("etcdctl {line}: {stdout}{stderr}")),

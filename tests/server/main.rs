@@ -164,7 +164,8 @@ fn a_rotated_token_is_the_token_of_all() {
     let mut hosts = cluster(&lab, 2);
     let old = hosts[0].read("token");
     let data = |host: &Host| host.dir.join("data").display().to_string();
-    let rotated = hosts[0].skiff(&["token", "rotate", "--new-token=quite-another", "--data-dir", &data(&hosts[0])]);
+    let rotated =
+        hosts[0].skiff(&["token", "rotate", "--new-token=quite-another", "--data-dir", &data(&hosts[0])]);
     assert!(rotated.status.success(), "{rotated:?}");
     assert!(hosts[0].read("token").ends_with("::server:quite-another"));
     eventually("the other server takes it over", || match hosts[1].read("token") {
@@ -196,10 +197,14 @@ fn one_server_looks_after_tokens_and_certificates() {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
     };
-    let (made, token) = run(&["token", "create", "abcdef.0123456789abcdef", "--description=mine", "--ttl=2h"]);
+    let (made, token) =
+        run(&["token", "create", "abcdef.0123456789abcdef", "--description=mine", "--ttl=2h"]);
     assert!(made && token.trim().ends_with("::abcdef.0123456789abcdef"), "{token}");
     let (_, listed) = run(&["token", "list"]);
-    assert!(listed.contains("abcdef") && listed.contains("mine") && !listed.contains("0123456789abcdef"), "{listed}");
+    assert!(
+        listed.contains("abcdef") && listed.contains("mine") && !listed.contains("0123456789abcdef"),
+        "{listed}"
+    );
     assert!(!run(&["token", "create", "abcdef.0123456789abcdef"]).0, "the id is taken");
     assert!(run(&["token", "delete", "abcdef"]).0 && !run(&["token", "delete", "abcdef"]).0);
 

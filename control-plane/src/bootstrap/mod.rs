@@ -92,7 +92,11 @@ pub async fn establish(records: &Records, pki: &Pki, given: &Given) -> Result<Es
 }
 
 /// The first start on this datastore.
-async fn found_new(records: &Records, pki: &Pki, given: &Given) -> Result<Option<Established>, EstablishError> {
+async fn found_new(
+    records: &Records,
+    pki: &Pki,
+    given: &Given,
+) -> Result<Option<Established>, EstablishError> {
     pki.ensure_authorities().map_err(refused)?;
     let server = match given.passwords.first() {
         Some(password) => password.clone(),
@@ -133,7 +137,8 @@ async fn take(
         let key = key_of(password);
         found.iter().find(|(rest, _)| key == format!("{PREFIX}{rest}")).map(|(_, record)| record)
     };
-    let fitting = given.passwords.iter().find_map(|password| of(password).map(|record| (password.clone(), record)));
+    let fitting =
+        given.passwords.iter().find_map(|password| of(password).map(|record| (password.clone(), record)));
     let (password, record) = match fitting {
         Some(fitting) => fitting,
         None => {
@@ -187,7 +192,9 @@ fn wrong_token(given: &Given) -> EstablishError {
 fn seal_key(pki: &Pki) -> Result<SealKey, EstablishError> {
     let path = pki.file(Ca::Server.path(), "key");
     let bytes = crate::files::read(&path).map_err(refused)?;
-    bytes.map(|bytes| SealKey::derived(&bytes)).ok_or_else(|| refused(format!("{} is missing", path.display())))
+    bytes
+        .map(|bytes| SealKey::derived(&bytes))
+        .ok_or_else(|| refused(format!("{} is missing", path.display())))
 }
 
 impl Bundle {

@@ -50,10 +50,13 @@ pub async fn rotate(
 fn checked(password: String) -> Result<String, String> {
     let usable = |c: char| !c.is_whitespace() && !c.is_control();
     match password.len() {
-        length if length < MIN_LENGTH => Err(format!("the new token is shorter than {MIN_LENGTH} characters")),
+        length if length < MIN_LENGTH => {
+            Err(format!("the new token is shorter than {MIN_LENGTH} characters"))
+        }
         length if length > MAX_LENGTH => Err(format!("the new token is longer than {MAX_LENGTH} bytes")),
         _ if password.starts_with("K10") || !password.chars().all(usable) => {
-            Err("the new token must be a password alone, without spaces and not in the form K10...::".to_owned())
+            Err("the new token must be a password alone, without spaces and not in the form K10...::"
+                .to_owned())
         }
         _ => Ok(password),
     }

@@ -73,7 +73,8 @@ pub fn seal_with(key: &SealKey, place: &str, text: &[u8]) -> Result<Vec<u8>, Str
 /// A sentence.
 pub fn open_with(key: &SealKey, place: &str, sealed: &[u8]) -> Result<Vec<u8>, String> {
     let header = format!("{MAGIC}:{VERSION}:key:");
-    let wrong = || "the servers' secrets in the datastore are not sealed by this server's authority".to_owned();
+    let wrong =
+        || "the servers' secrets in the datastore are not sealed by this server's authority".to_owned();
     let text = std::str::from_utf8(sealed).map_err(|_| wrong())?;
     let body = text.strip_prefix(&header).ok_or_else(wrong)?;
     let body = STANDARD_NO_PAD.decode(body).map_err(|_| wrong())?;
@@ -172,9 +173,18 @@ mod tests {
         let sealed = seal("p", b"").unwrap();
         let later = sealed.replacen(":v1:", ":v2:", 1);
         assert_eq!(open("p", &later), Err(OpenError::Version("v2".into())));
-        for text in ["", "x", "skiff-seal", "skiff-seal:v1", "skiff-seal:v1:15:8:1:salt", "skiff-seal:v1:63:8:1:a:a",
-            "skiff-seal:v1:15:4000000000:1:a:a", "skiff-seal:v1:15:8:1:a:!", "skiff-seal:v1:1:8:1:a:AA", "salt:YQ"]
-        {
+        for text in [
+            "",
+            "x",
+            "skiff-seal",
+            "skiff-seal:v1",
+            "skiff-seal:v1:15:8:1:salt",
+            "skiff-seal:v1:63:8:1:a:a",
+            "skiff-seal:v1:15:4000000000:1:a:a",
+            "skiff-seal:v1:15:8:1:a:!",
+            "skiff-seal:v1:1:8:1:a:AA",
+            "salt:YQ",
+        ] {
             assert!(matches!(open("p", text), Err(OpenError::Damaged(_))), "{text}");
         }
     }

@@ -57,7 +57,10 @@ async fn the_datastore_is_right_whichever_is_newer() {
     let taken = establish(&records, &other, &given(&["token-of-all"])).await.unwrap();
     assert!(taken.replaced.contains(&"server-ca.crt".to_owned()), "{:?}", taken.replaced);
     assert_eq!(fs::read(other.file("server-ca", "crt")).unwrap(), right);
-    let aside = fs::read_dir(other.dir()).unwrap().flatten().find(|e| e.file_name().to_string_lossy().starts_with("replaced-"));
+    let aside = fs::read_dir(other.dir())
+        .unwrap()
+        .flatten()
+        .find(|e| e.file_name().to_string_lossy().starts_with("replaced-"));
     assert_eq!(fs::read(aside.unwrap().path().join("server-ca.crt")).unwrap(), wrong);
 }
 
@@ -111,7 +114,9 @@ async fn a_rotated_token_is_everyones_at_once() {
 #[test]
 fn a_bundle_of_another_version_is_named() {
     assert_eq!(Bundle::read(b"{\"version\":2}").err(), Some(OpenError::Version("2".into())));
-    for text in [&b""[..], b"[]", b"{\"version\":1}", b"{\"version\":1,\"secrets\":{\"server\":\"x\"},\"files\":{}}"] {
+    for text in
+        [&b""[..], b"[]", b"{\"version\":1}", b"{\"version\":1,\"secrets\":{\"server\":\"x\"},\"files\":{}}"]
+    {
         assert!(matches!(Bundle::read(text), Err(OpenError::Damaged(_))));
     }
 }

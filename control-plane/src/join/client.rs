@@ -74,7 +74,13 @@ impl ServerUrl {
         let (host, port) = match rest.strip_prefix('[') {
             Some(inner) => {
                 let (host, after) = inner.split_once(']').ok_or_else(malformed)?;
-                (host, after.strip_prefix(':').or_else(|| Some("").filter(|_| after.is_empty())).ok_or_else(malformed)?)
+                (
+                    host,
+                    after
+                        .strip_prefix(':')
+                        .or_else(|| Some("").filter(|_| after.is_empty()))
+                        .ok_or_else(malformed)?,
+                )
             }
             None => rest.split_once(':').unwrap_or((rest, "")),
         };
@@ -130,7 +136,11 @@ impl Client {
     ///
     /// # Errors
     /// A sentence: an authority cannot be used, or the token holds what no header can.
-    pub fn trusting(server: &ServerUrl, bundle: &CaBundle, credentials: &Credentials) -> Result<Client, String> {
+    pub fn trusting(
+        server: &ServerUrl,
+        bundle: &CaBundle,
+        credentials: &Credentials,
+    ) -> Result<Client, String> {
         let mut roots = RootCertStore::empty();
         for certificate in bundle.trusted() {
             roots.add(certificate.clone()).map_err(|e| format!("an authority cannot be used: {e}"))?;
@@ -163,7 +173,9 @@ impl Client {
         let connecting = TcpStream::connect((self.server.host.as_str(), self.server.port));
         let stream = match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
             Ok(connected) => connected.map_err(|e| unreachable(e.to_string()))?,
-            Err(_) => return Err(unreachable(format!("cannot connect within {} s", CONNECT_TIMEOUT.as_secs()))),
+            Err(_) => {
+                return Err(unreachable(format!("cannot connect within {} s", CONNECT_TIMEOUT.as_secs())));
+            }
         };
         let name = ServerName::try_from(self.server.host.clone())
             .map_err(|_| unreachable("the host is no name".to_owned()))?;
@@ -219,7 +231,8 @@ pub async fn authorities(server: &ServerUrl) -> Result<CaBundle, CallError> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
         .with_no_client_auth();
-    let client = Client { server: server.clone(), tls: TlsConnector::from(Arc::new(config)), authorization: None };
+    let client =
+        Client { server: server.clone(), tls: TlsConnector::from(Arc::new(config)), authorization: None };
     let reply = client.call(Method::GET, wire::CA_CERTS, None).await?;
     if reply.status != StatusCode::OK {
         return Err(CallError::Unreachable(format!("{server}{}: {}", wire::CA_CERTS, reply.message())));

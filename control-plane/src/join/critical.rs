@@ -68,7 +68,11 @@ impl Settings {
     pub fn differences(&self, cluster: &Settings) -> Vec<Difference> {
         let both = self.0.iter().filter_map(|(flag, ours)| Some((flag, ours, cluster.0.get(flag)?)));
         both.filter(|(_, ours, theirs)| ours != theirs)
-            .map(|(flag, ours, theirs)| Difference { flag: flag.clone(), ours: ours.clone(), theirs: theirs.clone() })
+            .map(|(flag, ours, theirs)| Difference {
+                flag: flag.clone(),
+                ours: ours.clone(),
+                theirs: theirs.clone(),
+            })
             .collect()
     }
 }

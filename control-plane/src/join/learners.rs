@@ -56,7 +56,8 @@ pub async fn run(node: Arc<Node>) {
             continue;
         }
         let Ok(members) = node.members(false).await else { continue };
-        let ids: Vec<u64> = members.iter().filter(|member| member.is_learner).map(|member| member.id).collect();
+        let ids: Vec<u64> =
+            members.iter().filter(|member| member.is_learner).map(|member| member.id).collect();
         for id in &ids {
             promote(&node, *id).await;
         }
@@ -64,8 +65,12 @@ pub async fn run(node: Arc<Node>) {
         for id in watch.step(Instant::now(), &learners) {
             let member = format!("{id:x}");
             match node.remove(id).await {
-                Ok(_) => tracing::warn!(member, "a learner made no progress and was removed; it may join anew"),
-                Err(error) => tracing::warn!(member, %error, "cannot remove a learner that makes no progress"),
+                Ok(_) => {
+                    tracing::warn!(member, "a learner made no progress and was removed; it may join anew")
+                }
+                Err(error) => {
+                    tracing::warn!(member, %error, "cannot remove a learner that makes no progress")
+                }
             }
         }
     }
@@ -75,7 +80,9 @@ async fn promote(node: &Node, id: u64) {
     let member = format!("{id:x}");
     match node.promote(id).await {
         Ok(_) => tracing::info!(member, "a learner has caught up and has its vote now"),
-        Err(Error::Api(ApiError::LearnerNotReady)) => tracing::debug!(member, "a learner has not caught up yet"),
+        Err(Error::Api(ApiError::LearnerNotReady)) => {
+            tracing::debug!(member, "a learner has not caught up yet")
+        }
         Err(error) => tracing::debug!(member, %error, "cannot give a learner its vote yet"),
     }
 }

@@ -77,8 +77,9 @@ pub async fn join(wanted: &Join<'_>) -> Result<Joined, JoinError> {
     let bundle = fetch(&client).await?;
     let text = serde_json::to_vec(&wanted.member).map_err(|e| JoinError::Refused(e.to_string()))?;
     let reply = asked(&client, Method::POST, "/members", Some(text)).await?;
-    let reply: MemberReply = serde_json::from_slice(&reply)
-        .map_err(|e| JoinError::Refused(format!("{} answers what is no list of members: {e}", wanted.server)))?;
+    let reply: MemberReply = serde_json::from_slice(&reply).map_err(|e| {
+        JoinError::Refused(format!("{} answers what is no list of members: {e}", wanted.server))
+    })?;
     Ok(Joined { bundle, members: reply.members })
 }
 
@@ -141,11 +142,17 @@ async fn compare(wanted: &Join<'_>, client: &Client) -> Result<(), JoinError> {
 
 async fn fetch(client: &Client) -> Result<Bundle, JoinError> {
     let text = asked(client, Method::GET, "/server-bootstrap", None).await?;
-    Bundle::read(&text).map_err(|e| JoinError::Refused(format!("the server's bootstrap data cannot be read: {e}")))
+    Bundle::read(&text)
+        .map_err(|e| JoinError::Refused(format!("the server's bootstrap data cannot be read: {e}")))
 }
 
 /// Makes a call that must succeed.
-async fn asked(client: &Client, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<bytes::Bytes, JoinError> {
+async fn asked(
+    client: &Client,
+    method: Method,
+    path: &str,
+    body: Option<Vec<u8>>,
+) -> Result<bytes::Bytes, JoinError> {
     let reply = client.call(method, &format!("{PREFIX}{path}"), body).await?;
     match reply.status {
         StatusCode::OK => Ok(reply.body),
@@ -153,9 +160,9 @@ async fn asked(client: &Client, method: Method, path: &str, body: Option<Vec<u8>
             "{}: take it from server/token of a server of the cluster",
             reply.message()
         ))),
-        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE | StatusCode::INTERNAL_SERVER_ERROR => {
-            Err(JoinError::Later(reply.message()))
-        }
+        StatusCode::TOO_MANY_REQUESTS
+        | StatusCode::SERVICE_UNAVAILABLE
+        | StatusCode::INTERNAL_SERVER_ERROR => Err(JoinError::Later(reply.message())),
         _ => Err(JoinError::Refused(reply.message())),
     }
 }

@@ -55,7 +55,8 @@ impl Facts {
     /// A sentence: it cannot be read.
     pub fn of(der: &CertificateDer<'_>) -> Result<Facts, String> {
         let (_, parsed) = X509Certificate::from_der(der).map_err(|e| format!("no certificate: {e}"))?;
-        let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
+        let text =
+            |value: &x509_parser::x509::AttributeTypeAndValue<'_>| value.as_str().ok().map(str::to_owned);
         let subject = parsed.subject();
         let extended = parsed.extended_key_usage().ok().flatten();
         let may = |usage: fn(&x509_parser::extensions::ExtendedKeyUsage<'_>) -> bool| {

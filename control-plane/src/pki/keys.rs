@@ -4,7 +4,9 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{CertificateSigningRequestParams, KeyPair, PublicKey};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
+use rustls::pki_types::{
+    CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer,
+};
 
 /// OIDs, as DER: what kind of key, and which curve.
 const EC: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];

@@ -156,10 +156,16 @@ impl Pki {
     ///
     /// # Errors
     /// As [`Pki::ensure_leaves`].
-    pub fn rotate_keeping_names(&self, now: SystemTime, only: &[String]) -> Result<Vec<&'static str>, String> {
+    pub fn rotate_keeping_names(
+        &self,
+        now: SystemTime,
+        only: &[String],
+    ) -> Result<Vec<&'static str>, String> {
         let _writing = self.writing.lock();
         let mut renewed = Vec::new();
-        for leaf in LEAVES.iter().filter(|leaf| only.is_empty() || only.iter().any(|name| name == leaf.service)) {
+        for leaf in
+            LEAVES.iter().filter(|leaf| only.is_empty() || only.iter().any(|name| name == leaf.service))
+        {
             let path = self.file(leaf.path, "crt");
             let Some(pem) = files::read(&path)? else { continue };
             let facts = Facts::all(&pem).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -185,7 +191,13 @@ impl Pki {
         Ok(renewed)
     }
 
-    fn make(&self, leaf: &Leaf, authority: &Authority, names: &[String], now: SystemTime) -> Result<(), String> {
+    fn make(
+        &self,
+        leaf: &Leaf,
+        authority: &Authority,
+        names: &[String],
+        now: SystemTime,
+    ) -> Result<(), String> {
         let key = KeyPair::generate().map_err(|e| format!("cannot make a key: {e}"))?;
         let pem = authority.issue(&leaf.request(names), &key, now)?;
         // A reader that meets the new key with the old certificate keeps what it has,

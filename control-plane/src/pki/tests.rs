@@ -81,7 +81,11 @@ fn own_authorities_are_used() {
     let pki = pki(dir.path());
     pki.ensure_leaves(SystemTime::now()).unwrap();
     assert_eq!(pki.bundle(Ca::Server).unwrap(), cert.as_bytes());
-    assert!(pki.authority(Ca::Server).unwrap().issued(&fs::read(pki.file("serving-kube-apiserver", "crt")).unwrap()));
+    assert!(
+        pki.authority(Ca::Server)
+            .unwrap()
+            .issued(&fs::read(pki.file("serving-kube-apiserver", "crt")).unwrap())
+    );
     // Another authority in its place: what the old one certified is made anew.
     let (cert, key) = authority::make("of-the-house", SystemTime::now()).unwrap();
     files::write(&tls.join("server-ca.crt"), cert.as_bytes()).unwrap();
@@ -133,7 +137,8 @@ fn a_nodes_request_gets_what_the_server_says() {
     let mut asked = rcgen::CertificateParams::new(vec!["evil.example".to_owned()]).unwrap();
     asked.distinguished_name.push(rcgen::DnType::OrganizationName, "system:masters");
     let csr = asked.serialize_request(&key).unwrap();
-    let sign = |kind, csr: &[u8]| pki.sign(kind, csr, "n1", &["10.0.0.1".parse().unwrap()], SystemTime::now());
+    let sign =
+        |kind, csr: &[u8]| pki.sign(kind, csr, "n1", &["10.0.0.1".parse().unwrap()], SystemTime::now());
     let of = |kind| Facts::all(sign(kind, csr.der()).unwrap().as_bytes()).unwrap().remove(0);
     let client = of(NodeCertificate::ClientKubelet);
     assert_eq!(client.common_name.as_deref(), Some("system:node:n1"));

@@ -90,8 +90,11 @@ async fn identify(parts: &Parts, supervisor: &Supervisor) -> Result<Who, Refusal
     if let Some(header) = parts.headers.get(AUTHORIZATION) {
         let credentials = header.to_str().ok().and_then(Credentials::from_authorization);
         let Some(credentials) = credentials else {
-            return Err(Refusal::unauthorized(Refused::Token, "the header Authorization is neither a password nor a \
-                                                              bootstrap token"));
+            return Err(Refusal::unauthorized(
+                Refused::Token,
+                "the header Authorization is neither a password nor a \
+                                                              bootstrap token",
+            ));
         };
         return match supervisor.secrets.right(&credentials).await {
             Ok(Right::Server) => Ok(Who::Server),

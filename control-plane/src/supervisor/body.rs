@@ -18,7 +18,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let body = Bytes::from_request(request, state).await.map_err(|e| Refusal::bad_request(e.body_text()))?;
+        let body =
+            Bytes::from_request(request, state).await.map_err(|e| Refusal::bad_request(e.body_text()))?;
         let value = serde_json::from_slice(&body);
         value.map(Json).map_err(|e| Refusal::bad_request(format!("the request cannot be read: {e}")))
     }

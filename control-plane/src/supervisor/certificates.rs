@@ -34,7 +34,11 @@ const MAX_ADDRESSES: usize = 16;
 /// The handler of one path.
 pub(super) fn signer(
     kind: NodeCertificate,
-) -> impl Fn(AgentAccess, HeaderMap, Bytes) -> std::pin::Pin<Box<dyn Future<Output = Result<Response, Refusal>> + Send>>
+) -> impl Fn(
+    AgentAccess,
+    HeaderMap,
+    Bytes,
+) -> std::pin::Pin<Box<dyn Future<Output = Result<Response, Refusal>> + Send>>
 + Clone
 + Send
 + Sync

@@ -90,9 +90,14 @@ fn now() -> u64 {
 ///
 /// # Errors
 /// The store's.
-pub async fn announce(records: &Records, node: &str, instance: &str, id: u64, address: &str) -> Result<(), Error> {
-    let member =
-        Member { instance: instance.to_owned(), id, address: address.to_owned(), written: now() };
+pub async fn announce(
+    records: &Records,
+    node: &str,
+    instance: &str,
+    id: u64,
+    address: &str,
+) -> Result<(), Error> {
+    let member = Member { instance: instance.to_owned(), id, address: address.to_owned(), written: now() };
     records.change(&[Change::Put(format!("{PREFIX}{node}"), member.text()?)]).await.map(drop)
 }
 
@@ -106,7 +111,8 @@ pub(super) async fn registered(supervisor: &Supervisor) -> Result<BTreeMap<Strin
     let mut registered = BTreeMap::new();
     for (node, record) in records {
         let member = Member::read(&record)?;
-        let takes_part = members.as_ref().is_none_or(|all| all.iter().any(|m| m.id == member.id && !m.is_learner));
+        let takes_part =
+            members.as_ref().is_none_or(|all| all.iter().any(|m| m.id == member.id && !m.is_learner));
         if takes_part {
             registered.insert(node, member);
         }
@@ -168,14 +174,23 @@ pub(super) async fn join(
         }
     }
     check_free(&members, &request)?;
-    let member = Member { instance: request.instance.clone(), id: 0, address: request.address.clone(), written: now() };
+    let member = Member {
+        instance: request.instance.clone(),
+        id: 0,
+        address: request.address.clone(),
+        written: now(),
+    };
     keep_name(records, &key, found.as_ref(), &member).await?;
     match cluster.add(request.peer_urls.clone(), true).await {
         Ok((added, members)) => {
             let member = Member { id: added.id, ..member };
             let change = Change::Put(key, member.text().map_err(Refusal::internal)?);
             records.change(&[change]).await.map_err(|e| Refusal::of_store(&e))?;
-            tracing::info!(node = request.node, member = format!("{:x}", added.id), "a server joins, as a learner");
+            tracing::info!(
+                node = request.node,
+                member = format!("{:x}", added.id),
+                "a server joins, as a learner"
+            );
             Ok(Json(reply(&members, &request.peer_urls, &request.instance)))
         }
         Err(error) => Err(not_added(&request, &error)),
@@ -183,7 +198,12 @@ pub(super) async fn join(
 }
 
 /// Keeps the name for this server, unless another one was faster.
-async fn keep_name(records: &Records, key: &str, found: Option<&Record>, member: &Member) -> Result<(), Refusal> {
+async fn keep_name(
+    records: &Records,
+    key: &str,
+    found: Option<&Record>,
+    member: &Member,
+) -> Result<(), Refusal> {
     let text = member.text().map_err(Refusal::internal)?;
     let expected = Change::Expect(key.to_owned(), found.map_or(0, |record| record.revision));
     let kept = records.change(&[expected, Change::Put(key.to_owned(), text)]).await;
@@ -196,7 +216,8 @@ async fn keep_name(records: &Records, key: &str, found: Option<&Record>, member:
 fn check(request: &MemberRequest) -> Result<(), Refusal> {
     let sane = |text: &String| !text.is_empty() && text.len() <= 512 && !text.chars().any(char::is_control);
     let urls = &request.peer_urls;
-    let good_urls = (1..=MAX_URLS).contains(&urls.len()) && urls.iter().all(|url| sane(url) && url.starts_with("https://"));
+    let good_urls = (1..=MAX_URLS).contains(&urls.len())
+        && urls.iter().all(|url| sane(url) && url.starts_with("https://"));
     if !good_urls || !sane(&request.instance) || !sane(&request.address) {
         return Err(Refusal::bad_request("what the server says of itself is malformed"));
     }
@@ -210,7 +231,8 @@ fn check(request: &MemberRequest) -> Result<(), Refusal> {
 /// A store of that address, or begun under that name without a record, is another
 /// server's.
 fn check_free(members: &[pb::Member], request: &MemberRequest) -> Result<(), Refusal> {
-    let at = members.iter().find(|member| member.peer_ur_ls.iter().any(|url| request.peer_urls.contains(url)));
+    let at =
+        members.iter().find(|member| member.peer_ur_ls.iter().any(|url| request.peer_urls.contains(url)));
     match at {
         None => Ok(()),
         Some(member) => Err(Refusal::conflict(format!(
@@ -249,7 +271,11 @@ fn not_added(request: &MemberRequest, error: &Error) -> Refusal {
 
 fn reply(members: &[pb::Member], own: &[String], instance: &str) -> MemberReply {
     let named = members.iter().map(|member| JoinedMember {
-        name: if !own.is_empty() && member.peer_ur_ls == own { instance.to_owned() } else { member.name.clone() },
+        name: if !own.is_empty() && member.peer_ur_ls == own {
+            instance.to_owned()
+        } else {
+            member.name.clone()
+        },
         peer_urls: member.peer_ur_ls.clone(),
     });
     MemberReply { members: named.collect() }

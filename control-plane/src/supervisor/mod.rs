@@ -26,11 +26,11 @@ mod tokens;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
-use axum::Router;
 use prometheus::TextEncoder;
 use serde::{Deserialize, Serialize};
 use skiff_store::{Cluster, Error};
@@ -129,7 +129,9 @@ impl Supervisor {
             router = router.route("/metrics", get(metrics));
         }
         router
-            .fallback(async || Refusal::not_found("there is nothing at this path (the API server is not built in yet)"))
+            .fallback(async || {
+                Refusal::not_found("there is nothing at this path (the API server is not built in yet)")
+            })
             .layer(DefaultBodyLimit::max(wire::MAX_BODY))
             .with_state(self.clone())
     }
@@ -180,7 +182,9 @@ async fn config(access: AgentAccess) -> Json<Config> {
     let supervisor = &access.supervisor;
     let mut settings = supervisor.settings.clone();
     // Its hash tells servers whether theirs is the same. It is none of a node's business.
-    settings.set_agent_token(access.is_server().then(|| supervisor.secrets.current().agent().to_owned()).as_deref());
+    settings.set_agent_token(
+        access.is_server().then(|| supervisor.secrets.current().agent().to_owned()).as_deref(),
+    );
     Json(Config { version: supervisor.version.clone(), settings })
 }
 

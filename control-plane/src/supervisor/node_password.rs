@@ -49,7 +49,9 @@ pub(super) async fn ensure(records: &Records, node: &str, password: String) -> R
                 return Ok(());
             }
             // Another one took the name meanwhile; or it was freed again.
-            read().await?.ok_or_else(|| Refusal::unavailable("the node's name is being changed; try again"))?
+            read()
+                .await?
+                .ok_or_else(|| Refusal::unavailable("the node's name is being changed; try again"))?
         }
     };
     let stored: Stored = serde_json::from_slice(&found.value)
@@ -73,7 +75,8 @@ async fn hash(password: String, salt: String, log_n: u8) -> Result<String, Refus
     let hashed = tokio::task::spawn_blocking(move || {
         let params = scrypt::Params::new(log_n, 8, 1, 32).map_err(|e| e.to_string())?;
         let mut bytes = [0; 32];
-        scrypt::scrypt(password.as_bytes(), salt.as_bytes(), &params, &mut bytes).map_err(|e| e.to_string())?;
+        scrypt::scrypt(password.as_bytes(), salt.as_bytes(), &params, &mut bytes)
+            .map_err(|e| e.to_string())?;
         Ok::<_, String>(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
     });
     hashed.await.map_err(Refusal::internal)?.map_err(Refusal::internal)

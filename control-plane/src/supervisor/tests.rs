@@ -30,7 +30,13 @@ async fn supervisor(dir: &Path) -> Arc<Supervisor> {
 }
 
 /// A request with what it shows: a password, and headers.
-fn request(method: &str, path: &str, user: Option<(&str, &str)>, headers: &[(&str, &str)], body: Vec<u8>) -> Request<Body> {
+fn request(
+    method: &str,
+    path: &str,
+    user: Option<(&str, &str)>,
+    headers: &[(&str, &str)],
+    body: Vec<u8>,
+) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
     if let Some((user, password)) = user {
         let shown = skiff_token::Credentials::Password(skiff_token::Password {
@@ -75,11 +81,17 @@ async fn every_route_is_for_those_it_is_for() {
         }
     }
     for path in ["/metrics", "/db/info"] {
-        assert_eq!(ask(&router, request("GET", path, Some(NODE), &[], vec![])).await.0, StatusCode::FORBIDDEN);
+        assert_eq!(
+            ask(&router, request("GET", path, Some(NODE), &[], vec![])).await.0,
+            StatusCode::FORBIDDEN
+        );
     }
     let (status, text) = ask(&router, request("GET", "/db/info", Some(SERVER), &[], vec![])).await;
     assert!(status == StatusCode::CONFLICT && text.contains("--datastore-endpoint"), "{text}");
-    assert_eq!(ask(&router, request("GET", "/api", Some(SERVER), &[], vec![])).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(
+        ask(&router, request("GET", "/api", Some(SERVER), &[], vec![])).await.0,
+        StatusCode::NOT_FOUND
+    );
     // Agents do not see what would let them guess the other secret.
     let (_, config) = ask(&router, request("GET", "/v1-skiff/config", Some(NODE), &[], vec![])).await;
     assert!(config.contains("cluster.local") && !config.contains("agent-token"), "{config}");
@@ -94,7 +106,9 @@ async fn a_certificate_gives_the_right_that_stands_in_it() {
         let pem = std::fs::read(supervisor.pki.file(path, "crt")).unwrap();
         ClientCertificate(CertificateDer::from_pem_slice(&pem).unwrap())
     };
-    for (certificate, expected) in [("client-supervisor", 200), ("client-admin", 200), ("client-scheduler", 403)] {
+    for (certificate, expected) in
+        [("client-supervisor", 200), ("client-admin", 200), ("client-scheduler", 403)]
+    {
         let mut request = request("GET", "/v1-skiff/server-bootstrap", None, &[], vec![]);
         request.extensions_mut().insert(shown(certificate));
         assert_eq!(ask(&router, request).await.0.as_u16(), expected, "{certificate}");
@@ -145,10 +159,14 @@ async fn tokens_are_made_listed_used_and_deleted() {
     let supervisor = supervisor(dir.path()).await;
     let router = supervisor.router();
     let json = [("content-type", "application/json")];
-    let wanted = br#"{"token":"abcdef.0123456789abcdef","ttl_seconds":60,"usages":[],"groups":[],"description":"d"}"#;
+    let wanted =
+        br#"{"token":"abcdef.0123456789abcdef","ttl_seconds":60,"usages":[],"groups":[],"description":"d"}"#;
     let create = || request("POST", "/v1-skiff/tokens", Some(SERVER), &json, wanted.to_vec());
     let (status, token) = ask(&router, create()).await;
-    assert!(status == StatusCode::OK && token.starts_with("K10") && token.ends_with("::abcdef.0123456789abcdef"), "{token}");
+    assert!(
+        status == StatusCode::OK && token.starts_with("K10") && token.ends_with("::abcdef.0123456789abcdef"),
+        "{token}"
+    );
     assert_eq!(ask(&router, create()).await.0, StatusCode::CONFLICT);
     let (_, listed) = ask(&router, request("GET", "/v1-skiff/tokens", Some(SERVER), &[], vec![])).await;
     assert!(listed.contains("abcdef") && !listed.contains("0123456789abcdef"), "{listed}");
@@ -168,7 +186,13 @@ async fn the_servers_token_is_replaced() {
     let supervisor = supervisor(dir.path()).await;
     let router = supervisor.router();
     let rotate = |user, body: &str| {
-        request("PUT", "/v1-k3s/token", Some(user), &[("content-type", "application/json")], body.as_bytes().to_vec())
+        request(
+            "PUT",
+            "/v1-k3s/token",
+            Some(user),
+            &[("content-type", "application/json")],
+            body.as_bytes().to_vec(),
+        )
     };
     assert_eq!(ask(&router, rotate(NODE, "{}")).await.0, StatusCode::FORBIDDEN);
     assert_eq!(ask(&router, rotate(SERVER, r#"{"newToken":"short"}"#)).await.0, StatusCode::CONFLICT);

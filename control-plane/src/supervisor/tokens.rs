@@ -26,8 +26,13 @@ pub struct Rotation {
 /// Replaces the servers' token; answers its full form.
 pub(super) async fn rotate(access: ServerAccess, Json(rotation): Json<Rotation>) -> Result<String, Refusal> {
     let supervisor = &access.supervisor;
-    let rotated =
-        crate::bootstrap::rotate(&supervisor.records, &supervisor.pki, &supervisor.secrets, rotation.new_token).await;
+    let rotated = crate::bootstrap::rotate(
+        &supervisor.records,
+        &supervisor.pki,
+        &supervisor.secrets,
+        rotation.new_token,
+    )
+    .await;
     let secrets = rotated.map_err(Refusal::conflict)?;
     tracing::info!("the servers' token was replaced");
     write_files(&supervisor.layout, &supervisor.pki, &secrets).map_err(Refusal::internal)?;

@@ -74,8 +74,9 @@ impl BootstrapToken {
             Some(text) => text,
             None => random::bootstrap_token()?,
         };
-        let parsed = Bootstrap::parse(&text)
-            .ok_or("a bootstrap token has the form [a-z0-9]{6}.[a-z0-9]{16}; leave it out to have one made")?;
+        let parsed = Bootstrap::parse(&text).ok_or(
+            "a bootstrap token has the form [a-z0-9]{6}.[a-z0-9]{16}; leave it out to have one made",
+        )?;
         if let Some(wrong) = wanted.usages.iter().find(|usage| !USAGES.contains(&usage.as_str())) {
             return Err(format!("{wrong:?} is no usage of a token: these are {}", USAGES.join(" and ")));
         }
@@ -93,7 +94,9 @@ impl BootstrapToken {
         Ok(BootstrapToken {
             id: parsed.id,
             secret: parsed.secret,
-            expires: Some(wanted.ttl_seconds).filter(|ttl| *ttl > 0).map(|ttl| seconds(now).saturating_add(ttl)),
+            expires: Some(wanted.ttl_seconds)
+                .filter(|ttl| *ttl > 0)
+                .map(|ttl| seconds(now).saturating_add(ttl)),
             usages: or(wanted.usages, &USAGES),
             groups: or(wanted.groups, &[DEFAULT_GROUP]),
             description: wanted.description,

@@ -198,7 +198,9 @@ mod tests {
         assert_eq!(shared.right(&with("server", "s")).await, Ok(Right::Server));
         assert_eq!(shared.right(&with("node", "s")).await, Ok(Right::Agent));
         assert_eq!(shared.right(&with("node", "a")).await, Ok(Right::Agent));
-        for (user, password) in [("server", "a"), ("server", ""), ("node", ""), ("node", "x"), ("", "s"), ("root", "s")] {
+        for (user, password) in
+            [("server", "a"), ("server", ""), ("node", ""), ("node", "x"), ("", "s"), ("root", "s")]
+        {
             assert_eq!(shared.right(&with(user, password)).await, Err(Denied::Wrong), "{user}:{password}");
         }
     }
@@ -214,7 +216,11 @@ mod tests {
         records.change(&[Change::Put(KEY.into(), sealed)]).await.unwrap();
         assert_eq!(shared.right(&with("server", "new")).await, Ok(Right::Server));
         assert_eq!(shared.right(&with("server", "old")).await, Err(Denied::Wrong));
-        let other = SharedSecrets::new(records, SealKey::derived(b"another"), Secrets { server: "x".into(), agent: None });
+        let other = SharedSecrets::new(
+            records,
+            SealKey::derived(b"another"),
+            Secrets { server: "x".into(), agent: None },
+        );
         assert!(matches!(other.right(&with("server", "new")).await, Err(Denied::Unknown(_))));
     }
 }
