@@ -44,6 +44,9 @@ if [ "${1:-build}" = test ]; then
     need galera-4 compgen -G '/usr/lib/*galera*'
     need rsync command -v rsync
     need pgbouncer command -v pgbouncer
+    # Hosts as namespaces.
+    need iproute2 command -v ip
+    need openssl command -v openssl
 fi
 
 if [ ${#missing[@]} -gt 0 ]; then

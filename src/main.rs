@@ -4,8 +4,12 @@
 //! `etcd` it is that command. `skiff etcd util` works on the files of a member
 //! that does not run; called by the name `etcdutl` it is that command. `skiff
 //! kine` serves the same API on an SQL database; called by the name `kine` it is
-//! that command. `skiff datastore migrate` moves what either holds.
+//! that command. `skiff datastore migrate` moves what either holds. `skiff server`
+//! runs a server of a cluster, `skiff agent` connects a node to it; `skiff token`
+//! and `skiff certificate` look after its secrets.
 
+mod agent;
+mod certificate;
 mod cli;
 mod compactor;
 mod config;
@@ -18,7 +22,9 @@ mod process;
 mod process_metrics;
 mod profiling;
 mod serve;
+mod server;
 mod tls;
+mod token;
 mod util;
 
 use std::path::Path;
@@ -31,7 +37,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Exit code for a command line that cannot be used, as with Go's flags.
 const USAGE: u8 = 2;
 
-const COMMANDS: [&str; 5] = ["datastore", "etcd", "kine", "help", "version"];
+const COMMANDS: [&str; 9] =
+    ["server", "agent", "token", "certificate", "datastore", "etcd", "kine", "help", "version"];
 
 fn main() -> ExitCode {
     // Arguments that are no text cannot be any flag of ours.
@@ -47,6 +54,10 @@ fn main() -> ExitCode {
         Some("etcd") => etcd::main(arguments),
         Some("kine") => kine::main(arguments),
         Some("datastore") => datastore::main(arguments),
+        Some("server") => server::main(arguments),
+        Some("agent") => agent::main(arguments),
+        Some("token") => token::main(arguments),
+        Some("certificate") => certificate::main(arguments),
         Some("version" | "--version" | "-version") => {
             print!("{}", etcd::version());
             ExitCode::SUCCESS

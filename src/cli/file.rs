@@ -23,8 +23,14 @@ pub(crate) fn read(path: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// The file's entries: key (`section.key` inside a section) and value as text.
+/// The file's entries: key (`section.key` inside a section) and value as text; a
+/// list is separated by commas.
 pub(crate) fn entries(text: &str) -> Result<Vec<(String, String)>, String> {
+    Ok(lists(text)?.into_iter().map(|(key, values)| (key, values.join(","))).collect())
+}
+
+/// The same with the items of a list apart; a plain value is a list of one.
+pub(crate) fn lists(text: &str) -> Result<Vec<(String, Vec<String>)>, String> {
     if text.len() > MAX_FILE_BYTES {
         return Err(format!("larger than {MAX_FILE_BYTES} bytes"));
     }
@@ -76,16 +82,16 @@ fn check_shape(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn push(entries: &mut Vec<(String, String)>, key: String, value: &Yaml) -> Result<(), String> {
-    let text = match value {
+fn push(entries: &mut Vec<(String, Vec<String>)>, key: String, value: &Yaml) -> Result<(), String> {
+    let values = match value {
         Yaml::Null => return Ok(()), // as if it were not there
         Yaml::Array(items) => {
             let items: Option<Vec<String>> = items.iter().map(scalar).collect();
-            items.ok_or_else(|| format!("key {key}: a list of lists"))?.join(",")
+            items.ok_or_else(|| format!("key {key}: a list of lists"))?
         }
-        other => scalar(other).ok_or_else(|| format!("key {key}: not a plain value"))?,
+        other => vec![scalar(other).ok_or_else(|| format!("key {key}: not a plain value"))?],
     };
-    entries.push((key, text));
+    entries.push((key, values));
     Ok(())
 }
 

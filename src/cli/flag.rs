@@ -11,8 +11,12 @@ pub(crate) enum Kind {
     Int,
     /// A Go duration: `10s`, `1m30s`, `100ms`.
     Duration,
-    /// Texts separated by commas; a file may give a YAML list.
+    /// Texts separated by commas; a file may give a YAML list. Given several
+    /// times on a layered command line, they add up.
     List,
+    /// A text with any commas, which may be given several times; a file may give
+    /// a YAML list.
+    Strings,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -21,7 +25,7 @@ impl Kind {
     /// The word for a value in `--help`.
     pub(crate) fn placeholder(self) -> &'static str {
         match self {
-            Kind::Text => "TEXT",
+            Kind::Text | Kind::Strings => "TEXT",
             Kind::Bool => "BOOL",
             Kind::Int => "N",
             Kind::Duration => "DURATION",
@@ -38,6 +42,9 @@ pub(crate) enum Effect {
     Applies,
     /// Accepted with a warning: nothing here corresponds to it. Why.
     Ignored(&'static str),
+    /// Refused when it is given: without it something would not happen that the
+    /// user counts on. Why.
+    Refused(&'static str),
 }
 
 /// A heading of `--help`.
@@ -51,6 +58,12 @@ pub(crate) enum Group {
     Member,
     /// The cluster it belongs to.
     Cluster,
+    /// The networks of pods and services.
+    Network,
+    /// What runs on top.
+    Components,
+    /// This machine.
+    Node,
     /// Limits and compaction.
     Limits,
     /// TLS.
@@ -65,15 +78,20 @@ pub(crate) enum Group {
     Unsafe,
     /// Accepted because etcd accepts them.
     Compatibility,
+    /// Refused when given.
+    Refused,
 }
 
 impl Group {
     /// All groups, in the order `--help` shows them.
-    pub(crate) const ALL: [Group; 11] = [
+    pub(crate) const ALL: [Group; 15] = [
         Group::Server,
         Group::Database,
         Group::Member,
         Group::Cluster,
+        Group::Network,
+        Group::Components,
+        Group::Node,
         Group::Limits,
         Group::Security,
         Group::Auth,
@@ -81,6 +99,7 @@ impl Group {
         Group::Features,
         Group::Unsafe,
         Group::Compatibility,
+        Group::Refused,
     ];
 
     /// The heading.
@@ -90,6 +109,9 @@ impl Group {
             Group::Database => "Database",
             Group::Member => "Member",
             Group::Cluster => "Cluster",
+            Group::Network => "Network",
+            Group::Components => "Components",
+            Group::Node => "Node",
             Group::Limits => "Limits and compaction",
             Group::Security => "Security",
             Group::Auth => "Users and tokens",
@@ -97,6 +119,7 @@ impl Group {
             Group::Features => "Checks and features",
             Group::Unsafe => "Unsafe",
             Group::Compatibility => "Accepted for compatibility (no effect here)",
+            Group::Refused => "Known, and refused when given",
         }
     }
 }

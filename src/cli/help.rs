@@ -1,14 +1,22 @@
 //! `--help`, and the same as a page of documentation.
 
+use super::agent::AGENT;
 use super::flag::{Effect, Flag, Group, Table};
 use super::kine::KINE;
+use super::server::SERVER;
 use super::table::ETCD;
+use super::upkeep::{CERTIFICATE, TOKEN};
 
 /// The help of `skiff` itself.
 pub(crate) const SKIFF: &str = "\
-Skiff: a lightweight Kubernetes in one binary. Today: its store, a drop-in etcd.
+Skiff: a lightweight Kubernetes in one binary. Today: its store, a drop-in etcd,
+and servers that join to a cluster of it.
 
 Usage:
+  skiff server [flags]   Run a server of a cluster; --help lists its flags.
+  skiff agent [flags]    Connect a node to a cluster; --help lists its flags.
+  skiff token            Tokens to join with: create, list, delete, generate, rotate.
+  skiff certificate      Certificates of a server: check, rotate.
   skiff etcd [flags]     Run a member of an etcd-compatible store.
   skiff etcd --help      All its flags.
   skiff etcd util        Tools for the files of a member that does not run.
@@ -66,6 +74,79 @@ in the variable than among the arguments, which others on the host can see.
     );
     page.push_str(&listed(&KINE));
     page
+}
+
+/// The help of `skiff server`.
+pub(crate) fn server() -> String {
+    let mut page = String::from(
+        "\
+A server of a cluster: certificates, tokens, the store, and the supervisor that
+others join by. The Kubernetes API server is not built in yet.
+
+Usage:
+  skiff server                                   Start the first server.
+  skiff server --server https://first:6443 --token-file T
+                                                 Join it, with its token.
+  skiff server --version                         Show the version.
+
+A flag is written --flag=value or --flag value. Each is also an environment
+variable (--node-ip is SKIFF_NODE_IP; --server is SKIFF_URL too) and a key of the
+config file; key+ adds to a list. The command line wins over the environment, and
+that over the files.
+",
+    );
+    page.push_str(&listed(&SERVER));
+    page
+}
+
+/// The help of `skiff agent`.
+pub(crate) fn agent() -> String {
+    let mut page = String::from(
+        "\
+The agent of a node: joins a cluster, gets and renews the node's certificates, keeps
+a port on loopback that leads to whichever server is well, and a tunnel to each
+server. It runs no pods yet.
+
+Usage:
+  skiff agent --server https://server:6443 --token-file T
+                                                 Join, with a server's token.
+  skiff agent --version                          Show the version.
+
+A flag is written --flag=value or --flag value. Each is also an environment
+variable (--node-ip is SKIFF_NODE_IP; --server is SKIFF_URL too) and a key of the
+config file; key+ adds to a list. The command line wins over the environment, and
+that over the files.
+",
+    );
+    page.push_str(&listed(&AGENT));
+    page
+}
+
+/// The help of `skiff token`.
+pub(crate) fn token() -> String {
+    let usage = "\
+Tokens to join with. All but generate ask a running server.
+
+Usage:
+  skiff token create [id.secret]   Make a token that lets agents join for a while.
+  skiff token list                 List those, without their secrets.
+  skiff token delete <id>...       Delete some.
+  skiff token generate             Print one that could be created.
+  skiff token rotate               Replace the servers' token, on all servers.
+";
+    format!("{usage}{}", listed(&TOKEN))
+}
+
+/// The help of `skiff certificate`.
+pub(crate) fn certificate() -> String {
+    let usage = "\
+Certificates of a server, on its disk. A running server takes up what changes.
+
+Usage:
+  skiff certificate check          Tell when each ends.
+  skiff certificate rotate         Make certificates anew, by the same authorities.
+";
+    format!("{usage}{}", listed(&CERTIFICATE))
 }
 
 /// The flags under their headings.
@@ -134,7 +215,14 @@ mod tests {
 
     #[test]
     fn help_lists_every_flag() {
-        for (table, page) in [(&ETCD, etcd()), (&KINE, kine())] {
+        for (table, page) in [
+            (&ETCD, etcd()),
+            (&KINE, kine()),
+            (&SERVER, server()),
+            (&AGENT, agent()),
+            (&TOKEN, token()),
+            (&CERTIFICATE, certificate()),
+        ] {
             for flag in table.flags {
                 assert!(page.contains(&format!("  --{} ", flag.name)), "{}", flag.name);
             }
@@ -145,16 +233,19 @@ mod tests {
     fn the_documented_flags_are_the_flags() {
         let etcd = "(`--data-dir` is `ETCD_DATA_DIR`) and a key of `--config-file` (the flag's name, or the key \
                     given here)";
+        let server = "(`--node-ip` is `SKIFF_NODE_IP`) and a key of the config file";
         let pages = [
             ("etcd-flags.md", markdown(&ETCD, "src/cli/table.rs", etcd)),
             ("kine-flags.md", markdown(&KINE, "src/cli/kine.rs", "(`--endpoint` is `KINE_ENDPOINT`)")),
+            ("server-flags.md", markdown(&SERVER, "src/cli/server.rs", server)),
+            ("agent-flags.md", markdown(&AGENT, "src/cli/agent.rs", server)),
         ];
         for (name, page) in pages {
             let path = format!("{}/docs/{name}", env!("CARGO_MANIFEST_DIR"));
             if std::env::var_os("UPDATE_DOCS").is_some() {
                 std::fs::write(&path, &page).unwrap();
             }
-            let written = std::fs::read_to_string(&path).unwrap();
+            let written = std::fs::read_to_string(&path).unwrap_or_default();
             assert!(written == page, "docs/{name} is stale: UPDATE_DOCS=1 cargo test rewrites it");
         }
     }

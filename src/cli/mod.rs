@@ -6,13 +6,17 @@
 //! the other. One table and a page of code say that more clearly than a
 //! general parser bent to it.
 
+pub(crate) mod agent;
 pub(crate) mod file;
 pub(crate) mod flag;
 pub(crate) mod help;
 pub(crate) mod kine;
+mod layers;
 mod nearest;
+pub(crate) mod server;
 mod settings;
 pub(crate) mod table;
+pub(crate) mod upkeep;
 pub(crate) mod value;
 
 pub(crate) use nearest::nearest;

@@ -37,6 +37,14 @@ pub(crate) enum UsageError {
     /// Something that is no flag.
     #[error("{0:?} is not a flag")]
     NotAFlag(String),
+    /// A flag that cannot be honoured.
+    #[error("--{name} is refused: {why}")]
+    Refused {
+        /// The flag.
+        name: &'static str,
+        /// Why.
+        why: &'static str,
+    },
     /// A config file that cannot be used.
     #[error("config file {path}: {problem}")]
     File {
@@ -46,6 +54,9 @@ pub(crate) enum UsageError {
         problem: String,
     },
 }
+
+/// Between the values of a flag that may be given several times.
+pub(super) const SEPARATOR: &str = "\n";
 
 fn hint(suggestion: Option<&str>) -> String {
     suggestion.map(|name| format!("; did you mean --{name}?")).unwrap_or_default()
@@ -87,19 +98,36 @@ impl Settings {
         arguments: impl IntoIterator<Item = String>,
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Request, UsageError> {
+        let (request, words) = Settings::parse_with_words(table, arguments, environment)?;
+        match words.into_iter().next() {
+            Some(word) => Err(UsageError::NotAFlag(word)),
+            None => Ok(request),
+        }
+    }
+
+    /// The same for a command that takes words among its flags; answers these too.
+    pub(crate) fn parse_with_words(
+        table: &'static Table,
+        arguments: impl IntoIterator<Item = String>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(Request, Vec<String>), UsageError> {
         let mut settings = Settings::new(table);
+        let mut words = Vec::new();
         let mut arguments = arguments.into_iter();
         while let Some(argument) = arguments.next() {
             let Some(body) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')) else {
-                return Err(UsageError::NotAFlag(argument));
+                words.push(argument);
+                continue;
             };
             let (name, inline) = match body.split_once('=') {
                 Some((name, text)) => (name, Some(text.to_owned())),
                 None => (body, None),
             };
             match name {
-                "help" | "h" => return Ok(Request::Help),
-                "version" if inline.as_deref().is_none_or(|v| v == "true") => return Ok(Request::Version),
+                "help" | "h" => return Ok((Request::Help, words)),
+                "version" if inline.as_deref().is_none_or(|v| v == "true") => {
+                    return Ok((Request::Version, words));
+                }
                 "version" => continue,
                 "" => return Err(UsageError::NotAFlag(argument)),
                 _ => {}
@@ -116,11 +144,11 @@ impl Settings {
         if let Some(path) = settings.values.get("config-file").filter(|path| !path.is_empty()).cloned() {
             settings = Settings::from_file(&path, settings)?;
         }
-        settings.warn_without_effect();
-        Ok(Request::Run(settings))
+        settings.look_at_effects()?;
+        Ok((Request::Run(settings), words))
     }
 
-    fn new(table: &'static Table) -> Settings {
+    pub(super) fn new(table: &'static Table) -> Settings {
         Settings { table, values: BTreeMap::new(), warnings: Vec::new() }
     }
 
@@ -177,7 +205,7 @@ impl Settings {
         Ok(())
     }
 
-    fn set(&mut self, flag: &'static Flag, text: String, place: &str) -> Result<(), UsageError> {
+    pub(super) fn set(&mut self, flag: &'static Flag, text: String, place: &str) -> Result<(), UsageError> {
         if let Err(problem) = value::check(flag.kind, &text) {
             return Err(UsageError::InvalidValue { place: place.to_owned(), value: text, problem });
         }
@@ -185,14 +213,21 @@ impl Settings {
         Ok(())
     }
 
-    fn warn_without_effect(&mut self) {
-        for flag in self.table.flags {
-            if let Effect::Ignored(why) = flag.effect
-                && self.given(flag.name)
-            {
-                self.warnings.push(format!("--{} has no effect: {why}", flag.name));
+    /// Warns of flags without effect; refuses those that must not be ignored.
+    pub(super) fn look_at_effects(&mut self) -> Result<(), UsageError> {
+        for flag in self.table.flags.iter().filter(|flag| self.values.contains_key(flag.name)) {
+            match flag.effect {
+                Effect::Applies => {}
+                Effect::Ignored(why) => {
+                    self.warnings.push(format!("--{} has no effect: {why}", flag.name));
+                }
+                // Off is what it is anyway.
+                Effect::Refused(_) if flag.kind == Kind::Bool && !self.bool(flag.name) => {}
+                Effect::Refused(_) if self.text(flag.name) == flag.default => {}
+                Effect::Refused(why) => return Err(UsageError::Refused { name: flag.name, why }),
             }
         }
+        Ok(())
     }
 
     /// True if the setting was given, by whatever way.
@@ -231,9 +266,14 @@ impl Settings {
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         value::list(self.text(name))
     }
+
+    /// The values of a flag that may be given several times.
+    pub(crate) fn strings(&self, name: &str) -> Vec<String> {
+        self.text(name).split(SEPARATOR).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    }
 }
 
-fn unknown(table: &'static Table, name: &str) -> UsageError {
+pub(super) fn unknown(table: &'static Table, name: &str) -> UsageError {
     let names = table.flags.iter().flat_map(|f| std::iter::once(f.name).chain(f.aliases.iter().copied()));
     UsageError::UnknownFlag {
         name: name.to_owned(),

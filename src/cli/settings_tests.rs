@@ -24,7 +24,7 @@ fn every_flag_is_read_in_every_spelling() {
             Kind::Int => "7",
             Kind::Duration => "7s",
             Kind::Choice(words) => words[words.len() - 1],
-            Kind::Text | Kind::List => flag.default,
+            Kind::Text | Kind::List | Kind::Strings => flag.default,
         };
         for spelling in std::iter::once(&flag.name).chain(flag.aliases) {
             let mut lines = vec![vec![format!("--{spelling}={text}")], vec![format!("-{spelling}={text}")]];

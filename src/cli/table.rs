@@ -227,13 +227,16 @@ const FLAGS: &[Flag] = &[
 mod tests {
     use std::collections::HashSet;
 
+    use super::super::agent::AGENT;
     use super::super::kine::KINE;
+    use super::super::server::SERVER;
+    use super::super::upkeep::{CERTIFICATE, TOKEN};
     use super::super::value;
     use super::*;
 
     #[test]
     fn names_are_unique_and_well_formed() {
-        for table in [&ETCD, &KINE] {
+        for table in [&ETCD, &KINE, &SERVER, &AGENT, &TOKEN, &CERTIFICATE] {
             let mut seen = HashSet::new();
             for flag in table.flags {
                 for name in std::iter::once(&flag.name).chain(flag.aliases) {
@@ -250,7 +253,8 @@ mod tests {
 
     #[test]
     fn defaults_parse_as_their_kind() {
-        for flag in ETCD.flags.iter().chain(KINE.flags) {
+        for flag in [&ETCD, &KINE, &SERVER, &AGENT, &TOKEN, &CERTIFICATE].iter().flat_map(|table| table.flags)
+        {
             value::check(flag.kind, flag.default).unwrap_or_else(|e| panic!("{}: {e}", flag.name));
         }
     }

@@ -7,7 +7,7 @@ use super::flag::Kind;
 /// Checks that a text is a value of a kind.
 pub(crate) fn check(kind: Kind, text: &str) -> Result<(), String> {
     match kind {
-        Kind::Text | Kind::List => Ok(()),
+        Kind::Text | Kind::List | Kind::Strings => Ok(()),
         Kind::Bool => bool(text).map(drop),
         Kind::Int => int(text).map(drop),
         Kind::Duration => duration(text).map(drop),

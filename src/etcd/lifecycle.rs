@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skiff_kine_api::{TokenKind, Tracing};
+use skiff_raft::Node;
 use skiff_store::pb::etcdserverpb::RangeRequest;
 use skiff_store::{Error, NodeError, Store, StoreExt};
 use tokio::sync::Semaphore;
@@ -40,39 +41,78 @@ struct Opened {
 }
 
 /// Runs a member until a signal, or until it cannot go on.
-pub(super) async fn run(mut config: Config) -> Result<(), String> {
+pub(super) async fn run(config: Config) -> Result<(), String> {
     if config.enable_pprof {
         profiling::start();
     }
     let mut signals = process::Signals::new().map_err(|e| format!("cannot handle signals: {e}"))?;
-    let _lock = process::lock_dir("data directory", &config.data_dir)?;
-    let _log_lock = config.wal_dir.as_ref().map(|dir| process::lock_dir("log directory", dir)).transpose()?;
-    let opened = open(&mut config)?;
-    tracing::info!(
-        name = config.name,
-        data_dir = %config.data_dir.display(),
-        etcd_version = skiff_kine_api::ETCD_VERSION,
-        skiff_version = env!("CARGO_PKG_VERSION"),
-        "starting"
-    );
-    let member = tokio::select! {
-        started = member::start(&config, opened.peer_client_tls.clone()) => started?,
+    let mut running = tokio::select! {
+        started = Running::start(config) => started?,
         name = signals.next() => {
             tracing::info!(signal = name, "stopped before the member was up");
             return Ok(());
         }
     };
-    let mut ports = Ports::start(&config, opened, &member);
     let ended = {
-        let watch = watch_over(&config, &member, &mut signals);
+        let watch = watch_over(&running.config, &running.member, &mut signals);
         tokio::pin!(watch);
         watch.await
     };
     tokio::select! {
-        () = stop(&mut ports, &member) => {}
+        () = running.stop() => {}
         name = signals.next() => tracing::warn!(signal = name, "stopping at once: signalled again"),
     }
     ended
+}
+
+/// A running member with its ports: of `skiff etcd`, or a part of a server.
+pub(crate) struct Running {
+    config: Config,
+    member: Member,
+    ports: Ports,
+    _locks: (process::DirLock, Option<process::DirLock>),
+}
+
+impl Running {
+    /// Locks, opens and starts everything; a leader may not be known yet.
+    ///
+    /// # Errors
+    /// A sentence: a folder is in use, a port taken, a certificate unusable, the
+    /// data damaged, or this member does not belong to the cluster.
+    pub(crate) async fn start(mut config: Config) -> Result<Running, String> {
+        let lock = process::lock_dir("data directory", &config.data_dir)?;
+        let log_lock =
+            config.wal_dir.as_ref().map(|dir| process::lock_dir("log directory", dir)).transpose()?;
+        let opened = open(&mut config)?;
+        tracing::info!(
+            name = config.name,
+            data_dir = %config.data_dir.display(),
+            etcd_version = skiff_kine_api::ETCD_VERSION,
+            skiff_version = env!("CARGO_PKG_VERSION"),
+            "starting"
+        );
+        let member = member::start(&config, opened.peer_client_tls.clone()).await?;
+        let ports = Ports::start(&config, opened, &member);
+        Ok(Running { config, member, ports, _locks: (lock, log_lock) })
+    }
+
+    /// The member.
+    pub(crate) fn node(&self) -> Arc<Node> {
+        self.member.node()
+    }
+
+    /// Waits until the member has ended by itself.
+    ///
+    /// # Errors
+    /// Why, unless it was stopped.
+    pub(crate) async fn ended(&self) -> Result<(), String> {
+        self.member.ended().await
+    }
+
+    /// Hands over, lets requests end, closes.
+    pub(crate) async fn stop(&mut self) {
+        stop(&mut self.ports, &self.member).await;
+    }
 }
 
 fn open(config: &mut Config) -> Result<Opened, String> {
@@ -144,7 +184,14 @@ impl Ports {
                     None => access,
                 };
                 let router = access.guard(router.clone());
-                let port = Port { name, router, tls, options: options.clone(), slots: slots.clone() };
+                let port = Port {
+                    name,
+                    router,
+                    tls,
+                    certificates: false,
+                    options: options.clone(),
+                    slots: slots.clone(),
+                };
                 tracing::info!(%url, "serving {name} traffic");
                 clients.spawn(serve(listener, port, stop.clone()));
             }
@@ -154,8 +201,14 @@ impl Ports {
         for (url, listener) in opened.peer {
             let tls = opened.peer_tls.clone().filter(|_| url.scheme.tls());
             let options = ConnectionOptions::for_peers();
-            let port =
-                Port { name: "peer", router: member.peer_router(), tls, options, slots: slots.clone() };
+            let port = Port {
+                name: "peer",
+                router: member.peer_router(),
+                tls,
+                certificates: false,
+                options,
+                slots: slots.clone(),
+            };
             tracing::info!(%url, "serving peer traffic");
             peers.spawn(serve(listener, port, peers_stop.clone()));
         }

@@ -52,6 +52,11 @@ pub(super) async fn start(config: &Config, tls: Option<Arc<PeerClientTls>>) -> R
 }
 
 impl Member {
+    /// The member.
+    pub(super) fn node(&self) -> Arc<Node> {
+        self.node.clone()
+    }
+
     /// The member as a store.
     pub(super) fn store(&self) -> Arc<dyn Store> {
         self.node.clone()

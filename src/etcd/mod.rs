@@ -5,6 +5,7 @@ mod member;
 
 use std::process::ExitCode;
 
+pub(crate) use lifecycle::Running;
 pub(crate) use member::node_config;
 
 use crate::cli::{Request, Settings, help};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Router;
 use skiff_kine_api::ApiConfig;
-use skiff_sql::db::{self, Database, DbErrorKind};
+use skiff_sql::db::{self, Database, DbErrorKind, PoolOptions};
 use skiff_sql::endpoint::Endpoint as Datastore;
 use skiff_sql::{SqlConfig, SqlStore};
 use skiff_store::clock::SystemClock;
@@ -114,7 +114,7 @@ async fn open(config: &Config, stop: &Stop) -> Result<Served, String> {
 
 /// Opens the database, for which it waits, and the store in it.
 async fn open_store(config: &Config) -> Result<Arc<SqlStore>, String> {
-    let db = connect(config).await?;
+    let db = connect(&config.datastore, &config.pool).await?;
     let mut sql = SqlConfig {
         replica_dir: config.replica_dir.clone(),
         migrate_schema: config.migrate_schema,
@@ -128,9 +128,9 @@ async fn open_store(config: &Config) -> Result<Arc<SqlStore>, String> {
 }
 
 /// A database that starts at the same time as this server may need a while.
-async fn connect(config: &Config) -> Result<Arc<dyn Database>, String> {
+pub(crate) async fn connect(datastore: &Datastore, pool: &PoolOptions) -> Result<Arc<dyn Database>, String> {
     loop {
-        match db::connect(&config.datastore, &config.pool).await {
+        match db::connect(datastore, pool).await {
             Ok(db) => return Ok(db),
             Err(error) if error.kind() == DbErrorKind::Unreachable => {
                 tracing::warn!(%error, "the database is not there yet; it is tried again");
@@ -155,7 +155,8 @@ fn spawn(config: &Config, opened: Opened, served: &Served, stop: &Stop) -> JoinS
     for (name, router, url, listener) in ports {
         let tls = opened.tls.clone().filter(|_| url.scheme.tls());
         let router = Access::new(&[], tls.is_some()).guard(router);
-        let port = Port { name, router, tls, options: options.clone(), slots: slots.clone() };
+        let port =
+            Port { name, router, tls, certificates: false, options: options.clone(), slots: slots.clone() };
         tracing::info!(%url, "serving {name} traffic");
         tasks.spawn(serve(listener, port, stop.clone()));
     }

@@ -8,6 +8,8 @@ pub(crate) mod upstream;
 
 use std::process::ExitCode;
 
+pub(crate) use lifecycle::connect;
+
 use self::config::Config;
 use crate::cli::kine::KINE;
 use crate::cli::{Request, Settings, help};

@@ -63,6 +63,16 @@ impl LogOptions {
         }
     }
 
+    /// The flags of `skiff server`: words on stderr, or in a file.
+    pub(crate) fn for_server(debug: bool, file: &str, also_stderr: bool) -> LogOptions {
+        let outputs = match (file, also_stderr) {
+            ("", _) => vec![DEFAULT.to_owned()],
+            (file, false) => vec![file.to_owned()],
+            (file, true) => vec![STDERR[0].to_owned(), file.to_owned()],
+        };
+        LogOptions { outputs, ..LogOptions::for_kine(false, debug) }
+    }
+
     /// Reads the flags, with etcd's rules.
     ///
     /// # Errors
@@ -158,6 +168,7 @@ pub(crate) fn start(options: &LogOptions) -> Result<(), String> {
         .with_target("skiff_raft", options.level)
         .with_target("skiff_sql", options.level)
         .with_target("skiff_kine_api", options.level)
+        .with_target("skiff_control_plane", options.level)
         .with_target("openraft", openraft);
     let lines = Lines { json: options.json, outputs: Mutex::new(outputs) };
     tracing::subscriber::set_global_default(Registry::default().with(lines.with_filter(filter)))

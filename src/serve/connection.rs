@@ -10,6 +10,7 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
+use skiff_control_plane::supervisor::ClientCertificate;
 use skiff_kine_api::PeerIdentity;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -71,6 +72,15 @@ impl ConnectionOptions {
         }
     }
 
+    /// Settings of a supervisor's port.
+    pub(crate) fn for_supervisor() -> ConnectionOptions {
+        ConnectionOptions {
+            max_concurrent_streams: 256,
+            min_ping_interval: None,
+            ..ConnectionOptions::for_kine()
+        }
+    }
+
     /// Settings of a peer port.
     pub(crate) fn for_peers() -> ConnectionOptions {
         ConnectionOptions {
@@ -90,15 +100,22 @@ pub(super) async fn run(socket: Socket, port: Port, stop: Stop) {
     match (socket, port.tls.clone()) {
         (Socket::Tcp(stream), None) => {
             let remote = stream.peer_addr().ok();
-            serve(stream, remote, PeerIdentity::default(), port, stop).await;
+            serve(stream, remote, Shown::default(), port, stop).await;
         }
-        (Socket::Unix(stream), None) => serve(stream, None, PeerIdentity::default(), port, stop).await,
+        (Socket::Unix(stream), None) => serve(stream, None, Shown::default(), port, stop).await,
         (Socket::Tcp(stream), Some(tls)) => {
             let remote = stream.peer_addr().ok();
             handshake(stream, remote, &tls, port, stop).await;
         }
         (Socket::Unix(stream), Some(tls)) => handshake(stream, None, &tls, port, stop).await,
     }
+}
+
+/// What the client has shown of itself.
+#[derive(Default)]
+struct Shown {
+    identity: PeerIdentity,
+    certificate: Option<ClientCertificate>,
 }
 
 async fn handshake<S>(stream: S, remote: Option<SocketAddr>, tls: &tls::ServerTls, port: Port, mut stop: Stop)
@@ -111,8 +128,11 @@ where
     };
     match accepted {
         Ok(accepted) => {
-            let client = PeerIdentity { common_name: accepted.common_name };
-            serve(accepted.stream, remote, client, port, stop).await;
+            let shown = Shown {
+                identity: PeerIdentity { common_name: accepted.common_name },
+                certificate: accepted.certificate.filter(|_| port.certificates).map(ClientCertificate),
+            };
+            serve(accepted.stream, remote, shown, port, stop).await;
         }
         Err(error) => {
             let remote = remote.map_or_else(|| "local".to_owned(), |address| address.to_string());
@@ -121,15 +141,16 @@ where
     }
 }
 
-async fn serve<S>(stream: S, remote: Option<SocketAddr>, client: PeerIdentity, port: Port, mut stop: Stop)
+async fn serve<S>(stream: S, remote: Option<SocketAddr>, shown: Shown, port: Port, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let router = match client.common_name {
-        Some(_) => port.router.layer(axum::Extension(client)),
+    let router = match shown.identity.common_name {
+        Some(_) => port.router.layer(axum::Extension(shown.identity)),
         None => port.router, // nothing to tell, and layering is not free
     };
-    let service = WithRemote { inner: TowerToHyperService::new(router), remote };
+    let service =
+        WithRemote { inner: TowerToHyperService::new(router), remote, certificate: shown.certificate };
     let builder = builder(&port.options);
     let stream = Readable::new(Calm::new(stream, port.options.min_ping_interval));
     // With upgrades: the gateway speaks WebSocket too.
@@ -154,6 +175,7 @@ where
 struct WithRemote<S> {
     inner: S,
     remote: Option<SocketAddr>,
+    certificate: Option<ClientCertificate>,
 }
 
 impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithRemote<S> {
@@ -164,6 +186,9 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithRemote<S>
     fn call(&self, mut request: Request<Incoming>) -> S::Future {
         if let Some(remote) = self.remote {
             request.extensions_mut().insert(ConnectInfo(remote));
+        }
+        if let Some(certificate) = &self.certificate {
+            request.extensions_mut().insert(certificate.clone());
         }
         self.inner.call(request)
     }

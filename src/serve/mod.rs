@@ -59,6 +59,9 @@ pub(crate) struct Port {
     pub(crate) router: Router,
     /// TLS, if the port speaks it.
     pub(crate) tls: Option<Arc<ServerTls>>,
+    /// Requests carry the client's certificate: only where it counts, since it is copied for
+    /// each.
+    pub(crate) certificates: bool,
     /// Settings of its connections.
     pub(crate) options: ConnectionOptions,
     /// Bounds the connections of the process.

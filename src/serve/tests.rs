@@ -9,6 +9,7 @@ use crate::config::Endpoint;
 
 fn port(router: Router) -> Port {
     Port {
+        certificates: false,
         name: "test",
         router,
         tls: None,

@@ -4,6 +4,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -21,6 +22,8 @@ pub(crate) struct Accepted<S> {
     pub(crate) stream: TlsStream<S>,
     /// Common name of the client's certificate, if it showed one.
     pub(crate) common_name: Option<String>,
+    /// That certificate.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
 }
 
 /// Shakes hands; on a peer port also checks that a certificate is for the
@@ -46,5 +49,6 @@ where
             checked.unwrap_or_else(|_| Err("resolving the client's names took too long".to_owned()));
         checked.map_err(|why| io::Error::new(io::ErrorKind::PermissionDenied, why))?;
     }
-    Ok(Accepted { stream, common_name })
+    let certificate = certificate.map(|certificate| certificate.clone().into_owned());
+    Ok(Accepted { stream, common_name, certificate })
 }

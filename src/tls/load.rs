@@ -46,7 +46,11 @@ pub(crate) fn roots(path: &Path) -> Result<Arc<RootCertStore>, String> {
 /// The check of the other end's certificate, if one is asked for.
 pub(crate) fn client_verifier(options: &TlsOptions) -> Result<Option<Arc<dyn ClientCertVerifier>>, String> {
     let Some(ca) = &options.ca else { return Ok(None) };
-    let builder = WebPkiClientVerifier::builder_with_provider(roots(ca)?, super::provider(&options.suites));
+    let mut builder =
+        WebPkiClientVerifier::builder_with_provider(roots(ca)?, super::provider(&options.suites));
+    if options.ca_optional {
+        builder = builder.allow_unauthenticated();
+    }
     let inner = builder.build().map_err(|e| at(ca, e))?;
     Ok(Some(Arc::new(Restricted { conditions: Conditions::new(options)?, inner })))
 }

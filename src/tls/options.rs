@@ -46,6 +46,8 @@ pub(crate) struct TlsOptions {
     pub(crate) client: Option<KeyFiles>,
     /// Authorities the other end must be certified by.
     pub(crate) ca: Option<PathBuf>,
+    /// The other end may show no certificate at all.
+    pub(crate) ca_optional: bool,
     /// Revoked certificates.
     pub(crate) crl: Option<PathBuf>,
     /// Common names one of which the other end must bear; empty for any.
@@ -90,6 +92,7 @@ impl TlsOptions {
             server: None,
             client: None,
             ca: None,
+            ca_optional: false,
             crl: None,
             allowed_names: Vec::new(),
             allowed_hosts: Vec::new(),
@@ -128,6 +131,7 @@ impl TlsOptions {
             server: key_files(settings, &flag("cert-file"), &flag("key-file"))?,
             client: None,
             ca,
+            ca_optional: false,
             crl: None,
             allowed_names: Vec::new(),
             allowed_hosts: Vec::new(),

@@ -326,11 +326,16 @@ fn lag(core: &Core, id: u64) -> Option<u64> {
     Some(metrics.last_log_index?.saturating_sub(matched))
 }
 
-fn in_sync(core: &Core, id: u64) -> bool {
+/// The last entry of the leader's log a member has; `None` if unknown.
+pub(super) fn matched(core: &Core, id: u64) -> Option<u64> {
     let metrics = core.raft().metrics();
     let metrics = metrics.borrow_watched();
-    let matched = metrics.replication.as_ref().and_then(|all| all.get(&id)?.as_ref().map(|at| at.index));
-    let (Some(matched), Some(last)) = (matched, metrics.last_log_index) else { return false };
+    Some(metrics.replication.as_ref()?.get(&id)?.as_ref()?.index)
+}
+
+fn in_sync(core: &Core, id: u64) -> bool {
+    let last = core.raft().metrics().borrow_watched().last_log_index;
+    let (Some(matched), Some(last)) = (matched(core, id), last) else { return false };
     matched.saturating_mul(100) >= last.saturating_mul(IN_SYNC_PERCENT)
 }
 

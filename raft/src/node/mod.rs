@@ -66,6 +66,17 @@ impl Node {
         &self.core.config.advertise_peer_urls
     }
 
+    /// True while this member leads.
+    pub fn leads(&self) -> bool {
+        self.core.is_leader()
+    }
+
+    /// The last entry of the leader's log that another member has, as far as this
+    /// one knows, which must lead for that.
+    pub fn replicated(&self, id: u64) -> Option<u64> {
+        membership::matched(&self.core, id)
+    }
+
     /// Waits until this member's name and client URLs are in the replicated
     /// state: a leader is known and has taken a write. Also ends when the node
     /// does.

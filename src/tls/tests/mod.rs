@@ -58,19 +58,7 @@ impl Authority {
 }
 
 fn options() -> TlsOptions {
-    TlsOptions {
-        server: None,
-        client: None,
-        ca: None,
-        crl: None,
-        allowed_names: Vec::new(),
-        allowed_hosts: Vec::new(),
-        check_address: false,
-        auto: false,
-        auto_years: 1,
-        versions: vec![&rustls::version::TLS12, &rustls::version::TLS13],
-        suites: Vec::new(),
-    }
+    TlsOptions::none()
 }
 
 /// Shakes hands; answers the server's certificate and the client's name.
