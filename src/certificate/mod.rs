@@ -142,7 +142,7 @@ fn usages(facts: &Facts) -> String {
     }
 }
 
-fn each<'a>(checked: &'a [Checked]) -> impl Iterator<Item = (&'a str, &'a Facts)> {
+fn each(checked: &[Checked]) -> impl Iterator<Item = (&str, &Facts)> {
     checked.iter().flat_map(|c| c.facts.iter().map(|facts| (c.file.as_str(), facts)))
 }
 

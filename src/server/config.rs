@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn the_defaults_are_k3ss() {
-        let config = config(&["--node-name=N1"]).ok().expect("the defaults");
+        let config = config(&["--node-name=N1"]).expect("the defaults");
         assert_eq!(config.listen.to_string(), "https://0.0.0.0:6443");
         assert_eq!((config.node.as_str(), config.advertise_port), ("n1", 6443));
         assert_eq!(config.layout.token(), Path::new("/var/lib/skiff/server/token"));
@@ -304,7 +304,7 @@ mod tests {
 
     #[test]
     fn every_setting_that_must_be_the_same_is_compared() {
-        let of = |arguments: &[&str]| config(arguments).ok().expect("good").settings;
+        let of = |arguments: &[&str]| config(arguments).expect("good").settings;
         let plain = of(&[]);
         for flag in CRITICAL.iter().chain(CRITICAL_LISTS) {
             let other = match *flag {

@@ -31,22 +31,8 @@ const K3S_IP: &str = "k3s-node-ip";
 /// The most addresses of a node.
 const MAX_ADDRESSES: usize = 16;
 
-/// The handler of one path.
-pub(super) fn signer(
-    kind: NodeCertificate,
-) -> impl Fn(
-    AgentAccess,
-    HeaderMap,
-    Bytes,
-) -> std::pin::Pin<Box<dyn Future<Output = Result<Response, Refusal>> + Send>>
-+ Clone
-+ Send
-+ Sync
-+ 'static {
-    move |access, headers, body| Box::pin(sign(kind, access, headers, body))
-}
-
-async fn sign(
+/// Signs what a node asks for at the path of this kind.
+pub(super) async fn sign(
     kind: NodeCertificate,
     access: AgentAccess,
     headers: HeaderMap,

@@ -27,7 +27,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
@@ -100,7 +102,6 @@ impl Supervisor {
     }
 
     /// Everything it serves.
-    #[must_use]
     pub fn router(self: &Arc<Self>) -> Router {
         let mut versioned: Router<Arc<Supervisor>> = Router::new()
             .route("/readyz", get(ready_for_nodes))
@@ -115,7 +116,10 @@ impl Supervisor {
             .route("/tokens", get(tokens::list).post(tokens::create))
             .route("/tokens/{id}", delete(tokens::remove));
         for (path, kind) in certificates::ROUTES {
-            versioned = versioned.route(path, post(certificates::signer(*kind)));
+            let sign = |access: AgentAccess, headers: HeaderMap, body: Bytes| {
+                certificates::sign(*kind, access, headers, body)
+            };
+            versioned = versioned.route(path, post(sign));
         }
         let mut router = Router::new()
             .nest(wire::PREFIX, versioned.clone())

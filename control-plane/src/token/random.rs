@@ -18,7 +18,7 @@ pub fn bytes<const N: usize>() -> Result<[u8; N], String> {
 /// A password: 128 bits, in hexadecimal.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub fn password() -> Result<String, String> {
     hex::<16>()
 }
@@ -26,7 +26,7 @@ pub fn password() -> Result<String, String> {
 /// As many random bytes, in hexadecimal.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub fn hex<const N: usize>() -> Result<String, String> {
     Ok(bytes::<N>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -34,7 +34,7 @@ pub fn hex<const N: usize>() -> Result<String, String> {
 /// A bootstrap token: `[a-z0-9]{6}.[a-z0-9]{16}`.
 ///
 /// # Errors
-/// As [`bytes`].
+/// As [`bytes()`].
 pub fn bootstrap_token() -> Result<String, String> {
     Ok(format!("{}.{}", letters(6)?, letters(16)?))
 }
