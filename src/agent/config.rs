@@ -98,12 +98,12 @@ mod tests {
 
     #[test]
     fn a_server_and_a_token_are_enough() {
-        let config = config(&["--server=https://a", "--token=x", "--node-name=N1"]).ok().expect("good");
+        let config = config(&["--server=https://a", "--token=x", "--node-name=N1"]).expect("good");
         assert_eq!((config.server.to_string().as_str(), config.balancer_port), ("a:6443", 6444));
         assert_eq!(config.dir, Path::new("/var/lib/skiff/agent"));
         assert_eq!(config.node_dir, Path::new(NODE_DIR));
         let config =
-            super::tests::config(&["--server=https://a", "--token=x", "--data-dir=/d"]).ok().expect("good");
+            super::tests::config(&["--server=https://a", "--token=x", "--data-dir=/d"]).expect("good");
         assert_eq!(config.node_dir, Path::new("/d/node"));
     }
 

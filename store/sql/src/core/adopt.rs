@@ -55,7 +55,8 @@ impl Found {
 /// Those of the database; [`Failure::Again`] where they are gone, which is noted
 /// then.
 pub(crate) async fn check_there(core: &Core, session: &mut dyn Session, head: &Head) -> Result<(), Failure> {
-    if foreign::unnoted(session, core.db.dialect()).await?.is_none_or(|compacted| compacted <= head.revision) {
+    if foreign::unnoted(session, core.db.dialect()).await?.is_none_or(|compacted| compacted <= head.revision)
+    {
         return Ok(());
     }
     session.rollback().await?;
