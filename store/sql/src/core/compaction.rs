@@ -12,7 +12,7 @@ use skiff_store::Result;
 
 use super::writer::Failure;
 use super::{Core, blocking, names, schema, statements};
-use crate::db::{DbError, Session, Value};
+use crate::db::{DbError, DialectKind, Session, Value};
 use crate::metrics::METRICS;
 
 /// How often a compaction is looked for.
@@ -67,7 +67,11 @@ async fn compact(core: &Arc<Core>, target: i64) -> Result<(), Failure> {
             session.rollback().await?;
             break;
         }
-        let through = target.min(done.saturating_add(core.config.compaction_batch));
+        // A database that was taken over may have few rows below, and billions of ids.
+        let sql = "SELECT MIN(id) FROM kine WHERE id > ?";
+        let rows = session.query(sql, &[Value::Int(done)]).await?;
+        let next = rows.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(target);
+        let through = target.min((next - 1).max(done).saturating_add(core.config.compaction_batch));
         step(core, session.as_mut(), done, through).await?;
         let sql = "UPDATE skiff_progress SET value = ? WHERE name = ?";
         session.execute(sql, &[Value::Int(through), Value::Text(schema::COMPACTED.to_owned())]).await?;
@@ -122,8 +126,10 @@ async fn locked_progress(core: &Core, session: &mut dyn Session) -> Result<i64, 
 /// `through`, and removes what they replaced.
 async fn step(core: &Arc<Core>, session: &mut dyn Session, done: i64, through: i64) -> Result<(), Failure> {
     let range = [Value::Int(done), Value::Int(through)];
-    let sql = "SELECT prev_revision FROM kine WHERE id >= ? AND id <= ? AND created = 0 AND prev_revision > \
-               0 AND name <> 'compact_rev_key'";
+    // An old kine could name a row of another key there, whose name it took for a pattern's match.
+    let sql = "SELECT earlier.id FROM kine AS later JOIN kine AS earlier ON earlier.id = later.prev_revision \
+               AND earlier.name = later.name WHERE later.id >= ? AND later.id <= ? AND later.created = 0 AND \
+               later.prev_revision > 0 AND later.name <> 'compact_rev_key'";
     let mut doomed = ids(session.query(sql, &range).await?)?;
     let sql = "SELECT id FROM kine WHERE id >= ? AND id < ? AND deleted <> 0";
     doomed.extend(ids(session.query(sql, &range).await?)?);
@@ -182,9 +188,35 @@ async fn replaced_by_extra(
     key: &[u8],
     revision: i64,
 ) -> Result<(), DbError> {
-    let Some(name) = names::name_of(core.db.dialect(), key) else { return Ok(()) };
-    let sql = "SELECT id FROM kine WHERE name = ? AND id < ?";
+    // kine may have written rows that we would not: each is compared by its bytes here.
+    let Some(name) = names::text_of(key) else { return Ok(()) };
+    if !name.is_ascii() && !has_wide_names(core.db.dialect().kind(), session).await? {
+        return Ok(());
+    }
+    let sql = format!("SELECT id, {} FROM kine WHERE name = ? AND id < ?", names::NAME);
     let arguments = [Value::Text(name.to_owned()), Value::Int(revision)];
-    let doomed = ids(session.query(sql, &arguments).await?)?;
+    let mut doomed = Vec::new();
+    for row in session.query(&sql, &arguments).await? {
+        if row.text(1)? == name {
+            doomed.push(Value::Int(row.int(0)?));
+        }
+    }
     delete(session, &doomed).await
+}
+
+/// Whether the column of names takes more than ASCII. Where it does not, MySQL
+/// does not even compare it with such a name.
+async fn has_wide_names(kind: DialectKind, session: &mut dyn Session) -> Result<bool, DbError> {
+    if !matches!(kind, DialectKind::Mysql | DialectKind::Mariadb) {
+        return Ok(true);
+    }
+    let sql = "SELECT CAST(character_set_name AS CHAR) FROM information_schema.columns WHERE table_schema = \
+               DATABASE() AND table_name = 'kine' AND column_name = 'name'";
+    let rows = session.query(sql, &[]).await?;
+    Ok(rows
+        .first()
+        .map(|row| row.opt_text(0))
+        .transpose()?
+        .flatten()
+        .is_some_and(|set| set.starts_with("utf8")))
 }

@@ -14,8 +14,13 @@ use crate::db::Dialect;
 pub(crate) const COMPACT_ROW: &str = "compact_rev_key";
 /// The API server's key.
 const API_SERVER_KEY: &[u8] = b"compact_rev_key";
-const API_SERVER_ROW: &str = "compact_rev_key_apiserver";
+/// Its row, which tells the version of the key itself.
+pub(crate) const API_SERVER_ROW: &str = "compact_rev_key_apiserver";
 const GAP: &str = "gap-";
+
+/// An expression: the column `name` as text. In SQLite it was declared as a
+/// column of integers until kine 0.13, which takes a name like `12` for a number.
+pub(crate) const NAME: &str = "CONCAT(name, '')";
 
 /// The name of a key in `kine`; `None` for one that has no place there.
 pub(crate) fn name_of<'a>(dialect: &dyn Dialect, key: &'a [u8]) -> Option<&'a str> {
@@ -24,6 +29,17 @@ pub(crate) fn name_of<'a>(dialect: &dyn Dialect, key: &'a [u8]) -> Option<&'a st
     }
     let name = dialect.can_store_name(key)?;
     (name != API_SERVER_ROW && !is_gap(name) && !name.is_empty()).then_some(name)
+}
+
+/// The text that rows of a key have as their name in `kine`, whoever wrote them:
+/// more than [`name_of`] would put there.
+pub(crate) fn text_of(key: &[u8]) -> Option<&str> {
+    if key == API_SERVER_KEY {
+        return Some(API_SERVER_ROW);
+    }
+    let name = std::str::from_utf8(key).ok()?;
+    let is_key = !name.is_empty() && !name.contains('\0') && name != API_SERVER_ROW && !is_gap(name);
+    is_key.then_some(name)
 }
 
 /// The key of a row, and its value as clients know it; `None` for rows that

@@ -136,7 +136,8 @@ impl Rows {
     async fn look_up(&mut self, session: &mut dyn Session) -> Result<(), DbError> {
         let names: HashSet<&String> = self.lookups.iter().map(|(_, name)| name).collect();
         let names: Vec<_> = names.into_iter().cloned().map(Value::Text).collect();
-        let sql = "SELECT name, MAX(id) FROM kine WHERE name IN ({}) GROUP BY name";
+        // MySQL compares without blanks at the end, and would take two names for one.
+        let sql = "SELECT name, MAX(id) FROM kine WHERE name IN ({}) GROUP BY name, LENGTH(name)";
         let mut newest = HashMap::new();
         for row in statements::query_each(session, sql, &names).await? {
             newest.insert(row.text(0)?.to_owned(), row.int(1)?);
