@@ -19,7 +19,7 @@ use super::head::Head;
 use super::replica::Replica;
 use super::rows::{self, Rows};
 use super::writer::Failure;
-use super::{Core, TERM, blocking, names, statements};
+use super::{Core, TERM, blocking, names, statements, vanished};
 use crate::db::{DbError, DbErrorKind, Row, Session, Value};
 use crate::metrics::METRICS;
 
@@ -39,12 +39,18 @@ pub(crate) async fn adopt(
     replica: &mut Replica,
     head: Head,
 ) -> Result<(), Failure> {
+    // Before the rows: what is compacted in between must not make a row that was
+    // still on its way count as decided.
+    let compacted = compacted_by_others(session).await?;
     let sql = format!(
-        "SELECT id, name, created, deleted, create_revision, lease, value FROM kine WHERE id > ? ORDER BY id \
-         LIMIT {PAGE}"
+        "SELECT id, {}, created, deleted, create_revision, lease, value FROM kine WHERE id > ? ORDER BY id \
+         LIMIT {PAGE}",
+        names::NAME
     );
     let found = session.query(&sql, &[Value::Int(head.revision)]).await?;
-    let compacted = compacted_by_others(session).await?;
+    let mut vanished = vanished::find(core, session, head.revision, compacted, PAGE).await?;
+    // More of them come with the next page.
+    let end = if vanished.len() == PAGE { vanished.last().map(|(revision, _)| *revision) } else { None };
     let mut next = head.revision;
     let mut bytes = 0;
     let mut decided = Vec::new();
@@ -54,18 +60,23 @@ pub(crate) async fn adopt(
         if (id != next + 1 && id - 1 > compacted) || bytes > MAX_BYTES {
             break;
         }
+        if let Some(end) = end.filter(|end| id > *end) {
+            next = end;
+            break;
+        }
         next = id;
         bytes += row.opt_bytes(6)?.map_or(0, |value| value.len());
         decided.push(row);
     }
-    if decided.is_empty() {
+    if next == head.revision {
         session.rollback().await?;
         if !found.is_empty() {
             fill_gap(session, head.revision + 1).await?;
         }
         return Err(Failure::Again);
     }
-    let mut commands = commands(core, &decided, next)?;
+    vanished.retain(|(revision, _)| *revision <= next);
+    let mut commands = commands(core, &decided, vanished, next)?;
     if compacted > core.mvcc.compact_revision() && compacted <= next {
         let request = pb::CompactionRequest { revision: compacted, physical: false };
         commands.push(Command::from(Op::Compact(request)));
@@ -133,14 +144,20 @@ async fn fill_gap(session: &mut dyn Session, revision: i64) -> Result<(), DbErro
     }
 }
 
-/// The compacted revision that stands in kine's own row.
-async fn compacted_by_others(session: &mut dyn Session) -> Result<i64, DbError> {
-    let sql = "SELECT prev_revision FROM kine WHERE name = ?";
+/// The compacted revision that stands in kine's own row. An old kine may have
+/// made two of them: the higher one counts, as for kine.
+pub(super) async fn compacted_by_others(session: &mut dyn Session) -> Result<i64, DbError> {
+    let sql = "SELECT MAX(prev_revision) FROM kine WHERE name = ?";
     let rows = session.query(sql, &[Value::Text(names::COMPACT_ROW.to_owned())]).await?;
     rows.first().map_or(Ok(0), |row| row.opt_int(0).map(Option::unwrap_or_default))
 }
 
-fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, DbError> {
+fn commands(
+    core: &Core,
+    rows: &[&Row],
+    vanished: Vec<(i64, Bytes)>,
+    through: i64,
+) -> Result<Vec<Command>, DbError> {
     let mut commands = Vec::new();
     let mut granted = Vec::new();
     let mut changes = Vec::new();
@@ -164,6 +181,11 @@ fn commands(core: &Core, rows: &[&Row], through: i64) -> Result<Vec<Command>, Db
         };
         changes.push(AdoptedChange { kv: Some(kv), deleted });
     }
+    for (mod_revision, key) in vanished {
+        let kv = KeyValue { key, mod_revision, ..Default::default() };
+        changes.push(AdoptedChange { kv: Some(kv), deleted: true });
+    }
+    changes.sort_by_key(|change| change.kv.as_ref().map(|kv| kv.mod_revision));
     commands.push(Command::from(Op::Adopt(Adopt { changes, through })));
     Ok(commands)
 }

@@ -19,6 +19,7 @@ mod schema;
 mod statements;
 mod sync;
 mod takeover;
+mod vanished;
 mod writer;
 
 use std::sync::Arc;
