@@ -20,6 +20,7 @@ pub(crate) enum Kind {
 
 /// An empty database.
 pub(crate) struct Base {
+    kind: Option<Kind>,
     endpoint: String,
     _database: Option<TestDatabase>,
 }
@@ -35,12 +36,26 @@ impl Base {
         };
         // The first of a kind starts the server.
         let database = tokio::task::spawn_blocking(make).await.expect("a database server");
-        database.map(|database| Self { endpoint: database.endpoint.clone(), _database: Some(database) })
+        database.map(|database| Self {
+            kind: Some(kind),
+            endpoint: database.endpoint.clone(),
+            _database: Some(database),
+        })
     }
 
     /// The one at an endpoint.
     pub(crate) fn at(endpoint: &str) -> Self {
-        Self { endpoint: endpoint.to_owned(), _database: None }
+        Self { kind: None, endpoint: endpoint.to_owned(), _database: None }
+    }
+
+    /// Of which kind it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind.expect("made by its kind")
+    }
+
+    /// Where it is.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// Connects to it.
