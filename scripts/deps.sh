@@ -41,6 +41,8 @@ if [ "${1:-build}" = test ]; then
     need libprotobuf-dev test -f /usr/include/google/protobuf/descriptor.proto
     need postgresql compgen -G '/usr/lib/postgresql/*/bin/initdb'
     need mariadb-server command -v mariadbd
+    need galera-4 compgen -G '/usr/lib/*galera*'
+    need rsync command -v rsync
     need pgbouncer command -v pgbouncer
 fi
 

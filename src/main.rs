@@ -4,11 +4,12 @@
 //! `etcd` it is that command. `skiff etcd util` works on the files of a member
 //! that does not run; called by the name `etcdutl` it is that command. `skiff
 //! kine` serves the same API on an SQL database; called by the name `kine` it is
-//! that command.
+//! that command. `skiff datastore migrate` moves what either holds.
 
 mod cli;
 mod compactor;
 mod config;
+mod datastore;
 mod etcd;
 mod kine;
 mod logging;
@@ -30,7 +31,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// Exit code for a command line that cannot be used, as with Go's flags.
 const USAGE: u8 = 2;
 
-const COMMANDS: [&str; 4] = ["etcd", "kine", "help", "version"];
+const COMMANDS: [&str; 5] = ["datastore", "etcd", "kine", "help", "version"];
 
 fn main() -> ExitCode {
     // Arguments that are no text cannot be any flag of ours.
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
     match arguments.next().as_deref() {
         Some("etcd") => etcd::main(arguments),
         Some("kine") => kine::main(arguments),
+        Some("datastore") => datastore::main(arguments),
         Some("version" | "--version" | "-version") => {
             print!("{}", etcd::version());
             ExitCode::SUCCESS

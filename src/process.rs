@@ -31,7 +31,23 @@ pub(crate) fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
 }
 
-/// Runs the work of a command to its end, and tells if it failed.
+/// Runs the work of a tool to its end, and tells if it failed.
+pub(crate) fn run_tool(command: &str, work: impl Future<Output = Result<(), String>>) -> ExitCode {
+    let ended = runtime().map_err(|error| format!("cannot start threads: {error}")).and_then(|runtime| {
+        let ended = runtime.block_on(work);
+        runtime.shutdown_timeout(LAST_TIMEOUT);
+        ended
+    });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("{command}: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the work of a server to its end, and tells if it failed.
 pub(crate) fn run(command: &str, work: impl Future<Output = Result<(), String>>) -> ExitCode {
     if let Err(error) = process_metrics::export() {
         tracing::warn!(%error, "cannot export process metrics");

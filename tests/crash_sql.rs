@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use skiff_test_support::load::{Load, LoadOptions};
 use skiff_test_support::{Fault, Member, MemberOptions, Program, Rng, Scratch, verify::verify};
-use support::{Disk, MariadbServer, PostgresServer, Stop};
+use support::{Disk, MariadbServer, MysqlServer, PostgresServer, Stop};
 
 /// A database server that can be killed.
 trait Victim {
@@ -28,6 +28,12 @@ impl Victim for PostgresServer {
 impl Victim for MariadbServer {
     fn restart(&mut self) {
         MariadbServer::restart(self, Stop::Kill);
+    }
+}
+
+impl Victim for MysqlServer {
+    fn restart(&mut self) {
+        MysqlServer::restart(self, Stop::Kill);
     }
 }
 
@@ -48,6 +54,15 @@ async fn nothing_acknowledged_is_lost_on_postgres() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_on_mariadb() {
     let mut server = tokio::task::block_in_place(|| MariadbServer::start(Disk::Durable));
+    let endpoint = server.endpoint("kubernetes");
+    crash(&endpoint, 2, &mut server).await;
+}
+
+/// Skipped, said loudly, where there is no MySQL.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_on_mysql() {
+    let server = tokio::task::block_in_place(|| MysqlServer::start(Disk::Durable));
+    let Some(mut server) = server else { return };
     let endpoint = server.endpoint("kubernetes");
     crash(&endpoint, 2, &mut server).await;
 }

@@ -1,6 +1,7 @@
 //! A bare client: one gRPC channel, etcd's method paths, no retries, so that
 //! what is measured is the server.
 
+use futures::stream::{self, StreamExt};
 use http::uri::PathAndQuery;
 use prost::Message;
 use skiff_store::pb::etcdserverpb as pb;
@@ -44,5 +45,30 @@ impl Client {
 
     pub(crate) async fn range(&mut self, request: pb::RangeRequest) -> Result<pb::RangeResponse, Status> {
         self.call("/etcdserverpb.KV/Range", request).await
+    }
+
+    pub(crate) async fn txn(&mut self, request: pb::TxnRequest) -> Result<pb::TxnResponse, Status> {
+        self.call("/etcdserverpb.KV/Txn", request).await
+    }
+
+    pub(crate) async fn compact(
+        &mut self,
+        request: pb::CompactionRequest,
+    ) -> Result<pb::CompactionResponse, Status> {
+        self.call("/etcdserverpb.KV/Compact", request).await
+    }
+
+    /// Watches; the watch ends with the answers' drop.
+    pub(crate) async fn watch(
+        &mut self,
+        request: pb::WatchCreateRequest,
+    ) -> Result<tonic::Streaming<pb::WatchResponse>, Status> {
+        self.grpc.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
+        let create = pb::watch_request::RequestUnion::CreateRequest(request);
+        let create = pb::WatchRequest { request_union: Some(create) };
+        let requests = stream::once(async { create }).chain(stream::pending());
+        let codec = ProstCodec::<pb::WatchRequest, pb::WatchResponse>::default();
+        let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
+        Ok(self.grpc.streaming(Request::new(requests), path, codec).await?.into_inner())
     }
 }

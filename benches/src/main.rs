@@ -4,13 +4,25 @@
 //! load put   ENDPOINT clients=100 total=20000 value=256 [prefix=bench/] [connections=N]
 //! load get   ENDPOINT clients=100 total=20000 keys=10000 [serializable=1]
 //! load range ENDPOINT clients=1   total=100   limit=10000
+//! load create ENDPOINT clients=50 total=20000 value=1024
+//! load update ENDPOINT clients=50 total=20000 value=1024
+//! load watch ENDPOINT from=OTHER  total=1000  value=256
 //! ```
 //!
+//! `create` and `update` are transactions as the API server makes them: of a key
+//! that does not exist, and of one whose revision the client knows (each client
+//! has keys of its own, `keys` of them). `watch` writes to one server and takes
+//! the time until another one (`from`) has delivered the event; with `gap` (in
+//! milliseconds) there is a pause between the writes. `compact` compacts at the
+//! newest revision.
+//!
 //! It prints one line: requests per second, and latency at some quantiles, in
-//! microseconds. Not here: open-loop load, mixes, watches, comparison of two
+//! microseconds. Not here: open-loop load, mixes, comparison of two
 //! servers in alternation.
 
 mod client;
+mod transactions;
+mod watching;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -22,8 +34,9 @@ use bytes::Bytes;
 use client::Client;
 use skiff_store::pb::etcdserverpb as pb;
 
-const USAGE: &str = "usage: load put|get|range ENDPOINT [clients=N] [total=N] [value=BYTES] [keys=N] \
-                     [limit=N] [connections=N] [prefix=P] [serializable=1]";
+const USAGE: &str = "usage: load put|get|range|create|update|watch|compact ENDPOINT [clients=N] [total=N] [value=BYTES] [keys=N] \
+                     [limit=N] [connections=N] [prefix=P] [serializable=1] \
+                     [from=ENDPOINT] [gap=MS]";
 
 /// What to do, from the command line.
 #[derive(Clone)]
@@ -40,7 +53,8 @@ impl Plan {
         let options = args
             .map(|arg| arg.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())))
             .collect::<Option<HashMap<_, _>>>()?;
-        matches!(kind.as_str(), "put" | "get" | "range").then_some(Self { kind, endpoint, options })
+        const KINDS: [&str; 7] = ["put", "get", "range", "create", "update", "watch", "compact"];
+        KINDS.contains(&kind.as_str()).then_some(Self { kind, endpoint, options })
     }
 
     fn number(&self, name: &str, default: u64) -> u64 {
@@ -75,12 +89,23 @@ async fn run(plan: Arc<Plan>) -> Result<(), Box<dyn std::error::Error>> {
     for _ in 0..connections {
         channels.push(Client::connect(&plan.endpoint).await?);
     }
+    if plan.kind == "compact" {
+        return Ok(transactions::compact(&mut channels[0]).await?);
+    }
+    if plan.kind == "watch" {
+        let from = plan.options.get("from").unwrap_or(&plan.endpoint);
+        let started = Instant::now();
+        let latencies =
+            watching::latencies(&plan, &mut channels[0], &mut Client::connect(from).await?).await?;
+        report(&plan, 1, started.elapsed(), latencies);
+        return Ok(());
+    }
     let next = Arc::new(AtomicU64::new(0));
     let started = Instant::now();
     let workers: Vec<_> = (0..clients)
         .map(|i| {
             let client = channels[(i % connections) as usize].clone();
-            tokio::spawn(worker(plan.clone(), client, next.clone()))
+            tokio::spawn(worker(plan.clone(), i, client, next.clone()))
         })
         .collect();
     let mut latencies = Vec::new();
@@ -94,19 +119,25 @@ async fn run(plan: Arc<Plan>) -> Result<(), Box<dyn std::error::Error>> {
 /// Sends requests until the total is reached; the time each took.
 async fn worker(
     plan: Arc<Plan>,
+    number: u64,
     mut client: Client,
     next: Arc<AtomicU64>,
 ) -> Result<Vec<Duration>, tonic::Status> {
     let total = plan.number("total", 1000);
     let value = Bytes::from(vec![b'x'; plan.number("value", 256) as usize]);
     let mut latencies = Vec::new();
+    let mut own = transactions::Own::new(&plan, number);
     loop {
         let i = next.fetch_add(1, Ordering::Relaxed);
         if i >= total {
             return Ok(latencies);
         }
         let started = Instant::now();
-        request(&plan, &mut client, i, &value).await?;
+        match plan.kind.as_str() {
+            "create" => transactions::create(&plan, &mut client, i, &value).await?,
+            "update" => own.update(&mut client, &value).await?,
+            _ => request(&plan, &mut client, i, &value).await?,
+        }
         latencies.push(started.elapsed());
     }
 }

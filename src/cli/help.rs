@@ -14,6 +14,8 @@ Usage:
   skiff etcd util        Tools for the files of a member that does not run.
   skiff kine [flags]     Run the same API on Postgres, MySQL, MariaDB or SQLite.
   skiff kine --help      All its flags.
+  skiff datastore migrate --help
+                         Moves a store between databases, etcd and files.
   skiff --version        The versions.
 
 Start a member and talk to it:

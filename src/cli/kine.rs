@@ -47,8 +47,8 @@ const FLAGS: &[Flag] = &[
     on(Logging, "metrics-ignore-tls-config", Bool, "false", "Serve metrics without TLS although the client port has it."),
 
     off("emulated-etcd-version", Text, "3.6.11", "the version told is that of the API that is served"),
-    off("compact-timeout", Duration, "5s", "a compaction goes on in small steps until it is done"),
-    off("poll-batch-size", Int, "500", "what other servers write is read in steps of bounded size"),
+    off("compact-timeout", Duration, "5s", "a step of a compaction that takes long is not given up, for it would only begin again; --compact-batch-size makes the steps smaller"),
+    off("poll-batch-size", Int, "500", "nothing is polled row by row: other servers' changes are read from the log, 32 entries at a time, and rows of a kine beside us 500 at a time"),
     off("peer-bind-address", Text, "", NO_T4),
     off("peer-advertise-address", Text, "", NO_T4),
     off("s3-bucket", Text, "", NO_T4),

@@ -4,7 +4,7 @@
 mod compaction;
 mod config;
 mod lifecycle;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::process::ExitCode;
 

@@ -17,7 +17,7 @@ use crate::tls::{KeyFiles, PeerClientTls, TlsOptions};
 ///
 /// # Errors
 /// A sentence, naming the flag.
-pub(super) fn check(etcd: &EtcdEndpoint) -> Result<Vec<Endpoint>, String> {
+pub(crate) fn check(etcd: &EtcdEndpoint) -> Result<Vec<Endpoint>, String> {
     let endpoints = Endpoint::parse_list(&etcd.addresses.join(",")).map_err(named)?;
     let trusts = etcd.tls.ca_file.is_some() || etcd.tls.skip_verify;
     if endpoints.iter().any(Endpoint::uses_tls) && !trusts {
@@ -34,7 +34,7 @@ fn named(problem: String) -> String {
 ///
 /// # Errors
 /// A sentence, naming the flag or the file.
-pub(super) fn router(etcd: &EtcdEndpoint, stop: &Stop) -> Result<Router, String> {
+pub(crate) fn router(etcd: &EtcdEndpoint, stop: &Stop) -> Result<Router, String> {
     let endpoints = check(etcd)?;
     let tls = match endpoints.iter().any(Endpoint::uses_tls) {
         true => Some(tls(&etcd.tls)?),

@@ -46,6 +46,13 @@ pub(crate) struct LogOptions {
 }
 
 impl LogOptions {
+    /// Warnings alone, unless more was asked for: for a tool that tells its
+    /// progress itself.
+    pub(crate) fn quiet(self) -> LogOptions {
+        let level = if self.level == LevelFilter::DEBUG { self.level } else { LevelFilter::WARN };
+        LogOptions { level, ..self }
+    }
+
     /// The flags of `skiff kine`, which has few.
     pub(crate) fn for_kine(json: bool, debug: bool) -> LogOptions {
         LogOptions {

@@ -9,18 +9,18 @@ use crate::cli::flag::Kind;
 use crate::cli::{nearest, value};
 
 /// A flag of a tool.
-pub(super) struct Flag {
-    pub(super) name: &'static str,
+pub(crate) struct Flag {
+    pub(crate) name: &'static str,
     /// A name of one letter.
-    pub(super) short: Option<&'static str>,
-    pub(super) kind: Kind,
-    pub(super) default: &'static str,
-    pub(super) help: &'static str,
+    pub(crate) short: Option<&'static str>,
+    pub(crate) kind: Kind,
+    pub(crate) default: &'static str,
+    pub(crate) help: &'static str,
 }
 
 /// What was given to a tool.
-#[derive(Debug, Default)]
-pub(super) struct Arguments {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arguments {
     values: BTreeMap<&'static str, String>,
     /// What is no flag.
     words: Vec<String>,
@@ -29,7 +29,7 @@ pub(super) struct Arguments {
 
 impl Arguments {
     /// Reads the arguments behind a tool's name.
-    pub(super) fn parse(given: &[String], flags: &[&'static Flag]) -> Result<Self, Problem> {
+    pub(crate) fn parse(given: &[String], flags: &[&'static Flag]) -> Result<Self, Problem> {
         let mut arguments = Arguments::default();
         for flag in flags {
             arguments.values.insert(flag.name, flag.default.to_owned());
@@ -67,22 +67,22 @@ impl Arguments {
     }
 
     /// Help was asked for.
-    pub(super) fn help(&self) -> bool {
+    pub(crate) fn help(&self) -> bool {
         self.help
     }
 
     /// The value of a flag of this tool.
-    pub(super) fn text(&self, name: &str) -> &str {
+    pub(crate) fn text(&self, name: &str) -> &str {
         self.values.get(name).map_or("", String::as_str)
     }
 
     /// The value of a switch.
-    pub(super) fn bool(&self, name: &str) -> bool {
+    pub(crate) fn bool(&self, name: &str) -> bool {
         value::bool(self.text(name)).unwrap_or(false)
     }
 
     /// The value of a flag that counts from 0; 0 where none is given.
-    pub(super) fn count(&self, name: &str) -> Result<i64, Problem> {
+    pub(crate) fn count(&self, name: &str) -> Result<i64, Problem> {
         match self.text(name) {
             "" => Ok(0),
             text => value::int(text)
@@ -93,7 +93,7 @@ impl Arguments {
     }
 
     /// The only word.
-    pub(super) fn word(&self, what: &str) -> Result<&str, Problem> {
+    pub(crate) fn word(&self, what: &str) -> Result<&str, Problem> {
         match &self.words[..] {
             [word] => Ok(word),
             [] => Err(Problem::Usage(format!("name {what}"))),
@@ -102,7 +102,7 @@ impl Arguments {
     }
 
     /// Refuses words where there are none to be.
-    pub(super) fn no_words(&self) -> Result<(), Problem> {
+    pub(crate) fn no_words(&self) -> Result<(), Problem> {
         match self.words.first() {
             None => Ok(()),
             Some(word) => Err(Problem::Usage(format!("{word:?} is no flag"))),
@@ -110,7 +110,7 @@ impl Arguments {
     }
 
     /// The data directory or snapshot to look at: `--data-dir` or the word.
-    pub(super) fn place(&self) -> Result<Place, Problem> {
+    pub(crate) fn place(&self) -> Result<Place, Problem> {
         match self.text("data-dir") {
             "" => Ok(Place::at(self.word("a data directory (--data-dir) or a snapshot")?)),
             dir => {
@@ -121,7 +121,7 @@ impl Arguments {
     }
 
     /// The data directory or snapshot to look at, and the file to write.
-    pub(super) fn place_and_file(&self) -> Result<(Place, PathBuf), Problem> {
+    pub(crate) fn place_and_file(&self) -> Result<(Place, PathBuf), Problem> {
         match (self.text("data-dir"), &self.words[..]) {
             ("", [place, file]) => Ok((Place::at(place), PathBuf::from(file))),
             ("", _) => Err(Problem::Usage(

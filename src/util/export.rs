@@ -5,7 +5,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use skiff_store::Error;
 use skiff_store::etcd_snapshot::{Written, write};
+
+use skiff_store::mvcc::Mvcc;
 
 use super::Problem;
 use super::arguments::Arguments;
@@ -18,22 +21,31 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
     let source = Source::open(&place, arguments)?;
     let state = source.state()?;
     let part = beside(&target)?;
+    let written = export(&state.mvcc, &part, &target, |error| source.explain(error))?;
+    report(arguments, &target, &written)
+}
+
+/// Writes a snapshot into the file `part`, which becomes `target` once it is
+/// whole.
+pub(crate) fn export(
+    mvcc: &Mvcc,
+    part: &Path,
+    target: &Path,
+    explain: impl FnOnce(Error) -> String,
+) -> Result<Written, String> {
     let failed = |e: std::io::Error| format!("{}: {e}", target.display());
-    let file = create(&part).map_err(failed)?;
-    let written = write(&state.mvcc, file).map_err(|error| source.explain(error));
-    let done = written.and_then(|written| finish(&part, &target).map(|()| written).map_err(failed));
-    match done {
-        Ok(written) => report(arguments, &target, &written),
-        Err(problem) => {
-            // Of no use to anyone.
-            let _ = fs::remove_file(&part);
-            Err(problem.into())
-        }
+    let file = create(part).map_err(failed)?;
+    let written = write(mvcc, file).map_err(explain);
+    let done = written.and_then(|written| finish(part, target).map(|()| written).map_err(failed));
+    if done.is_err() {
+        // Of no use to anyone.
+        let _ = fs::remove_file(part);
     }
+    done
 }
 
 /// Where the file is until it is whole, as etcdctl does it.
-fn beside(target: &Path) -> Result<PathBuf, Problem> {
+pub(crate) fn beside(target: &Path) -> Result<PathBuf, Problem> {
     let name = target.file_name().filter(|_| !target.is_dir());
     let mut name =
         name.ok_or_else(|| Problem::Usage(format!("{} is no name of a file", target.display())))?.to_owned();

@@ -1,5 +1,6 @@
 //! What `--help` prints.
 
+use super::arguments::Flag;
 use super::command::{COMMANDS, Command};
 use crate::cli::flag::Kind;
 
@@ -34,7 +35,14 @@ pub(super) fn page(command: &Command) -> String {
     if !command.flags.is_empty() {
         page.push_str("\nFlags:\n");
     }
-    for flag in command.flags {
+    page.push_str(&flags(command.flags));
+    page
+}
+
+/// Flags, as pages list them.
+pub(crate) fn flags(flags: &[&Flag]) -> String {
+    let mut page = String::new();
+    for flag in flags {
         let short = flag.short.map(|letter| format!("-{letter}, ")).unwrap_or_default();
         page.push_str(&format!("  {short}--{} {}\n", flag.name, flag.kind.placeholder()));
         let mut text = flag.help.to_owned();

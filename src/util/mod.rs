@@ -5,18 +5,18 @@
 //! are. Only `defrag` writes to them, only `snapshot restore` makes new ones,
 //! and only `snapshot export` makes a snapshot. All of them refuse a data directory that a process has locked.
 
-mod arguments;
+pub(crate) mod arguments;
 mod command;
 mod defrag;
 mod dump_keys;
 mod dump_log;
-mod export;
+pub(crate) mod export;
 mod hashkv;
-mod help;
+pub(crate) mod help;
 mod json;
-mod output;
-mod restore;
-mod source;
+pub(crate) mod output;
+pub(crate) mod restore;
+pub(crate) mod source;
 mod status;
 mod verify;
 
@@ -26,7 +26,7 @@ use crate::USAGE;
 use command::Chosen;
 
 /// Why a tool did not do what it should.
-enum Problem {
+pub(crate) enum Problem {
     /// The command line cannot be used.
     Usage(String),
     /// It failed, or found damage.

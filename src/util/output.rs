@@ -47,7 +47,7 @@ fn unwritten(error: io::Error) -> Problem {
 /// Prints an answer in the format asked for by `--write-out`. `simple` is its
 /// short form, `columns` the names and places of what its table shows; without,
 /// the table shows everything below each other.
-pub(super) fn answer(
+pub(crate) fn answer(
     arguments: &Arguments,
     answer: &Map<String, Value>,
     simple: &str,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use skiff_raft::offline::{self, Restored};
-use skiff_store::archive::Checksum;
+use skiff_store::Error;
 use skiff_store::engine::Engine;
 use skiff_store::engine::rocks::{RocksEngine, RocksOptions};
 use skiff_store::mvcc::audit;
@@ -36,7 +36,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Problem> {
     }
     let config = config(arguments)?;
     check_target(&config.data_dir)?;
-    let restored = make(&snapshot, checksum(arguments), &config, bump)?;
+    let file = open_snapshot(&snapshot)?;
+    let restored =
+        make(&config, bump, |dir| unpack_snapshot(file, checksum(arguments), dir)).map_err(|problem| {
+            match problem {
+                Unmade::Contents(error) => format!("{}: {error}", snapshot.display()),
+                Unmade::Place(problem) => problem,
+            }
+        })?;
     report(arguments, &config, &restored)
 }
 
@@ -53,7 +60,7 @@ fn bump(arguments: &Arguments) -> Result<Option<i64>, Problem> {
 }
 
 /// The settings of the member to be, checked as its start checks them.
-fn config(arguments: &Arguments) -> Result<Config, Problem> {
+pub(crate) fn config(arguments: &Arguments) -> Result<Config, Problem> {
     let flags = SHARED.iter().map(|name| (name, arguments.text(name))).filter(|(_, text)| !text.is_empty());
     let flags: Vec<String> = flags.map(|(name, text)| format!("--{name}={text}")).collect();
     match Settings::parse(flags, []) {
@@ -64,7 +71,7 @@ fn config(arguments: &Arguments) -> Result<Config, Problem> {
 }
 
 /// Refuses a directory that holds something.
-fn check_target(dir: &Path) -> Result<(), String> {
+pub(crate) fn check_target(dir: &Path) -> Result<(), String> {
     match fs::read_dir(dir).map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(()),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -75,13 +82,33 @@ fn check_target(dir: &Path) -> Result<(), String> {
     }
 }
 
+/// Why there is no data directory now.
+pub(crate) enum Unmade {
+    /// What was to be put there is damaged or cannot be there.
+    Contents(Error),
+    /// It cannot be put there.
+    Place(String),
+}
+
+impl From<String> for Unmade {
+    fn from(problem: String) -> Self {
+        Unmade::Place(problem)
+    }
+}
+
+/// Makes the data directory of a member, whose database `unpack` makes in a
+/// directory that does not exist.
+///
 /// Makes everything in a directory beside and renames it: what is at the
 /// directory's own name is whole or not there.
-fn make(snapshot: &Path, checksum: Checksum, config: &Config, bump: Option<i64>) -> Result<Restored, String> {
-    let file = open_snapshot(snapshot)?;
+pub(crate) fn make(
+    config: &Config,
+    bump: Option<i64>,
+    unpack: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<Restored, Unmade> {
     let target =
         std::path::absolute(&config.data_dir).map_err(|e| format!("{}: {e}", config.data_dir.display()))?;
-    let mut name = target.file_name().ok_or("--data-dir names no directory")?.to_owned();
+    let mut name = target.file_name().ok_or_else(|| "--data-dir names no directory".to_owned())?.to_owned();
     name.push(".restoring");
     let beside = target.with_file_name(name);
     // Two restores of the same directory do not meet; what one left behind
@@ -97,9 +124,8 @@ fn make(snapshot: &Path, checksum: Checksum, config: &Config, bump: Option<i64>)
         audit(&engine, None)?;
         Ok(Arc::new(engine) as Arc<dyn Engine>)
     };
-    let unpack = |dir: &Path| unpack_snapshot(file, checksum, dir);
     let restored = offline::restore(&node, bump, unpack, engine);
-    let done = restored.map_err(|error| format!("{}: {error}", snapshot.display())).and_then(|restored| {
+    let done = restored.map_err(Unmade::Contents).and_then(|restored| {
         fs::rename(&beside, &target)
             .map_err(|e| format!("cannot rename {} to {}: {e}", beside.display(), target.display()))?;
         Ok(restored)

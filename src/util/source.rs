@@ -22,7 +22,7 @@ const READ_BYTES: usize = 256 << 10;
 const ATTEMPTS: u32 = 100;
 
 /// What to look at.
-pub(super) enum Place {
+pub(crate) enum Place {
     /// The data directory of a member.
     DataDir(PathBuf),
     /// A file made by `etcdctl snapshot save`, of skiff or of etcd.
@@ -31,12 +31,12 @@ pub(super) enum Place {
 
 impl Place {
     /// What is at a path.
-    pub(super) fn at(path: &str) -> Self {
+    pub(crate) fn at(path: &str) -> Self {
         let path = PathBuf::from(path);
         if path.is_dir() { Place::DataDir(path) } else { Place::Snapshot(path) }
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Place::DataDir(path) | Place::Snapshot(path) => path,
         }
@@ -45,13 +45,13 @@ impl Place {
 
 /// Something opened. What is below is dropped in this order: the engine before
 /// the files it stands on.
-pub(super) struct Source {
+pub(crate) struct Source {
     /// A stand-in for the database, which may be written to.
-    pub(super) engine: Arc<RocksEngine>,
+    pub(crate) engine: Arc<RocksEngine>,
     /// The files of a member; none of a snapshot.
-    pub(super) files: Option<MemberFiles>,
+    pub(crate) files: Option<MemberFiles>,
     /// Bytes of the database or snapshot.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     names: Names,
     _scratch: Scratch,
     _lock: Option<DirLock>,
@@ -72,12 +72,12 @@ impl Names {
 
 impl Source {
     /// Opens what the arguments name.
-    pub(super) fn of(arguments: &Arguments) -> Result<Self, super::Problem> {
+    pub(crate) fn of(arguments: &Arguments) -> Result<Self, super::Problem> {
         Ok(Self::open(&arguments.place()?, arguments)?)
     }
 
     /// Opens a place: locks it, and makes the stand-in.
-    pub(super) fn open(place: &Place, arguments: &Arguments) -> Result<Self, String> {
+    pub(crate) fn open(place: &Place, arguments: &Arguments) -> Result<Self, String> {
         match place {
             Place::DataDir(dir) => {
                 let lock = lock(dir)?;
@@ -103,7 +103,7 @@ impl Source {
     }
 
     /// The state, up to where a member's next start brings it.
-    pub(super) fn state(&self) -> Result<MemberState, String> {
+    pub(crate) fn state(&self) -> Result<MemberState, String> {
         let engine = self.engine.clone();
         let state = match &self.files {
             Some(files) => MemberState::of_member(files, engine),
@@ -113,24 +113,24 @@ impl Source {
     }
 
     /// An error in the words of who looks at the original.
-    pub(super) fn explain(&self, error: Error) -> String {
+    pub(crate) fn explain(&self, error: Error) -> String {
         self.names.explain(error)
     }
 }
 
 /// Opens a snapshot's file.
-pub(super) fn open_snapshot(path: &Path) -> Result<File, String> {
+pub(crate) fn open_snapshot(path: &Path) -> Result<File, String> {
     File::open(path).map_err(|e| format!("cannot open the snapshot {}: {e}", path.display()))
 }
 
 /// Whether the checksum of a snapshot counts.
-pub(super) fn checksum(arguments: &Arguments) -> Checksum {
+pub(crate) fn checksum(arguments: &Arguments) -> Checksum {
     if arguments.bool("skip-hash-check") { Checksum::Ignore } else { Checksum::Compare }
 }
 
 /// Makes the database that a snapshot holds, ours or etcd's, in `dir`, which
 /// must not exist.
-pub(super) fn unpack_snapshot(file: File, checksum: Checksum, dir: &Path) -> Result<(), Error> {
+pub(crate) fn unpack_snapshot(file: File, checksum: Checksum, dir: &Path) -> Result<(), Error> {
     if !is_etcd_snapshot(&file)? {
         return unpack_with(BufReader::with_capacity(READ_BYTES, file), dir, checksum).map(drop);
     }
@@ -143,7 +143,7 @@ pub(super) fn unpack_snapshot(file: File, checksum: Checksum, dir: &Path) -> Res
 }
 
 /// Locks a data directory, to look at it.
-pub(super) fn lock(dir: &Path) -> Result<Option<DirLock>, String> {
+pub(crate) fn lock(dir: &Path) -> Result<Option<DirLock>, String> {
     lock_for_reading(dir).map_err(|problem| {
         format!(
             "{problem}; stop it first, or ask it: etcdctl endpoint status, endpoint hashkv, snapshot save"
@@ -157,7 +157,7 @@ fn open_engine(names: &Names) -> Result<Arc<RocksEngine>, String> {
 }
 
 /// A folder for temporary files, for its owner alone, deleted at the end.
-fn scratch(arguments: &Arguments) -> Result<Scratch, String> {
+pub(crate) fn scratch(arguments: &Arguments) -> Result<Scratch, String> {
     let parent = match arguments.text("scratch-dir") {
         "" => std::env::temp_dir(),
         dir => PathBuf::from(dir),
@@ -176,7 +176,7 @@ fn scratch(arguments: &Arguments) -> Result<Scratch, String> {
 }
 
 /// Bytes of the files in a directory.
-pub(super) fn bytes_in(dir: &Path) -> Result<u64, String> {
+pub(crate) fn bytes_in(dir: &Path) -> Result<u64, String> {
     let failed = |e: std::io::Error| format!("{}: {e}", dir.display());
     let mut bytes = 0;
     for entry in fs::read_dir(dir).map_err(failed)? {

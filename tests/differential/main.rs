@@ -143,12 +143,22 @@ async fn answers_equal_etcds() {
 /// The same over each SQL database: what is compared above is the API and the state machine, here it is
 /// what lies below.
 mod over_sql {
-    use super::databases::{Disk, MariadbServer, PostgresServer};
+    use super::databases::{Disk, MariadbServer, MysqlServer, PostgresServer};
     use super::*;
 
     async fn answers_equal(endpoint: String) {
         let subject = Program::Kine { binary: env!("CARGO_BIN_EXE_skiff").into(), endpoint };
         compare(subject, &[Keys, Queues, Keys], setting("SKIFF_DIFF_SQL_BLOCKS", 3)).await;
+    }
+
+    /// Skipped, said loudly, where there is no MySQL. Much of it is MariaDB's: one block is enough.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn mysql() {
+        let server = tokio::task::block_in_place(|| MysqlServer::start(Disk::Relaxed));
+        let Some(server) = server else { return };
+        let endpoint = server.endpoint("{fresh}");
+        let subject = Program::Kine { binary: env!("CARGO_BIN_EXE_skiff").into(), endpoint };
+        compare(subject, &[Keys], setting("SKIFF_DIFF_SQL_BLOCKS", 1)).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

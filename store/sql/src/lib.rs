@@ -41,6 +41,7 @@ pub mod db;
 pub mod endpoint;
 mod metrics;
 mod store;
+pub mod transfer;
 
 pub use config::SqlConfig;
 pub use store::SqlStore;

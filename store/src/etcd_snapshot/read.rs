@@ -23,6 +23,14 @@ pub struct EtcdSnapshot {
     database: Database,
 }
 
+/// Of the versions in a snapshot.
+struct Found {
+    /// The newest revision.
+    newest: i64,
+    /// The newest revision before it at which nothing changed.
+    newest_hole: i64,
+}
+
 /// What `etcdutl snapshot status` says of a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Summary {
@@ -101,22 +109,26 @@ impl EtcdSnapshot {
     /// [`Error::Corruption`] where it contradicts itself; faults of the engine.
     pub fn fill(&self, engine: Arc<dyn Engine>) -> Result<()> {
         let mut filler = Filler::new(engine)?;
-        let newest = self.versions(&mut filler)?;
+        let found = self.versions(&mut filler)?;
         self.each(bucket::LEASE, |_, value| filler.lease(&decode::<StoredLease>(value, "a lease")?))?;
         self.each(bucket::USERS, |_, value| filler.user(&user(decode(value, "a user")?)?))?;
         self.each(bucket::ROLES, |_, value| filler.role(&role(decode(value, "a role")?)?))?;
-        filler.fresh_state(self.state(newest)?);
+        filler.fresh_state(self.state(found)?);
         filler.finish()
     }
 
-    /// Gives every version to the filler; answers the newest revision.
-    fn versions(&self, filler: &mut Filler) -> Result<i64> {
+    /// Gives every version to the filler.
+    fn versions(&self, filler: &mut Filler) -> Result<Found> {
         if self.database.bucket(bucket::KEY.as_bytes())?.is_none() {
             return Err(damaged("it has no bucket \"key\": it is no etcd's"));
         }
         let mut last: Option<Revision> = None;
+        let mut newest_hole = 0;
         self.each(bucket::KEY, |key, value| {
             let (at, deleted) = revision(&key)?;
+            if at.main > last.map_or(1, |last| last.main) + 1 {
+                newest_hole = at.main - 1;
+            }
             if at.main < 1 || last.is_some_and(|last| last >= at) {
                 return Err(damaged(format_args!("revision {}.{} is out of order", at.main, at.sub)));
             }
@@ -136,10 +148,10 @@ impl EtcdSnapshot {
             }
             filler.version(&Version { kv, sub: at.sub, deleted })
         })?;
-        Ok(last.map_or(0, |last| last.main))
+        Ok(Found { newest: last.map_or(0, |last| last.main), newest_hole })
     }
 
-    fn state(&self, newest: i64) -> Result<StoredState> {
+    fn state(&self, Found { newest, newest_hole }: Found) -> Result<StoredState> {
         let mut stored = StoredState { compact_revision: -1, ..Default::default() };
         self.each(bucket::META, |key, value| {
             // A compaction that was not finished counts already.
@@ -168,6 +180,8 @@ impl EtcdSnapshot {
         // A store begins at 1; where all newer ones were deleted and compacted,
         // the compacted revision is the newest.
         stored.revision = newest.max(stored.compact_revision).max(1);
+        // No etcd leaves revisions out; what was moved out of a database may.
+        stored.sparse = newest_hole > stored.compact_revision;
         Ok(stored)
     }
 

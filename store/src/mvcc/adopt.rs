@@ -23,13 +23,14 @@ impl Evaluator {
     /// must come to the same state.
     fn as_told(&mut self, kv: &KeyValue, previous: Option<Meta>) -> Option<Meta> {
         let lease = previous.map_or(0, |meta| meta.lease);
+        let counted = previous.map_or(1, |meta| meta.version);
         if kv.create_revision == 0 {
             self.move_lease(&Key::from(&kv.key[..]), lease, 0);
             return None;
         }
         Some(Meta {
             create_revision: kv.create_revision,
-            version: previous.map_or(1, |meta| meta.version),
+            version: if kv.version > 0 { kv.version - 1 } else { counted },
             mod_revision: previous.map_or(0, |meta| meta.mod_revision),
             lease,
             sub: 0,

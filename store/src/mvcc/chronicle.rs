@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message;
 
 use crate::engine::Cf;
-use crate::error::{Error, Result};
+use crate::error::{ApiError, Error, Result};
 use crate::mvcc::evaluate::EVENT_DELETE;
-use crate::mvcc::state::decode_version;
+use crate::mvcc::state::{ROLE_PREFIX, USER_PREFIX, decode_version, named_row};
 use crate::mvcc::view::{View, event_user_key};
-use crate::mvcc::{Mvcc, Version, keys};
+use crate::mvcc::{Mvcc, SmallRow, Version, keys};
 use crate::pb::mvccpb::KeyValue;
 use crate::pb::skiff::v1::{StoredLease, StoredRole, StoredState, StoredUser};
 
@@ -21,7 +22,7 @@ const SORTED_AT_ONCE: usize = 200_000;
 
 /// The state at one moment: what is written later does not change it.
 pub struct Chronicle {
-    view: Arc<View>,
+    pub(super) view: Arc<View>,
 }
 
 impl Mvcc {
@@ -54,6 +55,18 @@ impl Chronicle {
         auth.roles().filter_map(|name| auth.role(name).ok())
     }
 
+    /// Leases, users and roles as the rows that hold them.
+    pub fn small_rows(&self) -> Vec<SmallRow> {
+        let row = |cf, key, value: Vec<u8>| SmallRow { cf, key, value: Some(value.into()) };
+        let leases = self.leases().into_iter();
+        let leases = leases.map(|lease| row(Cf::Leases, keys::lease_key(lease.id), lease.encode_to_vec()));
+        let users = self.users();
+        let users = users.map(|user| row(Cf::Meta, named_row(USER_PREFIX, &user.name), user.encode_to_vec()));
+        let roles = self.roles();
+        let roles = roles.map(|role| row(Cf::Meta, named_row(ROLE_PREFIX, &role.name), role.encode_to_vec()));
+        leases.chain(users).chain(roles).collect()
+    }
+
     /// Gives `visit` every version that can be read or watched, in the order of
     /// revisions: of each key the newest one up to the compacted revision
     /// (deletions below it are not kept), and every later one.
@@ -64,6 +77,27 @@ impl Chronicle {
         self.versions_sorted(SORTED_AT_ONCE, visit)
     }
 
+    /// Gives `visit` every change after a revision, in order.
+    ///
+    /// # Errors
+    /// As [`Chronicle::versions`]; [`ApiError::Compacted`] where changes after
+    /// that revision are not kept any more.
+    pub fn since(&self, revision: i64, visit: &mut dyn FnMut(Version) -> Result<()>) -> Result<()> {
+        if revision < self.stored().compact_revision {
+            return Err(ApiError::Compacted.into());
+        }
+        self.changes_after(revision, visit)
+    }
+
+    /// What a key was before its first change of a revision above the compacted
+    /// one, with the sub-revision of its row; `None` where it did not exist.
+    ///
+    /// # Errors
+    /// Faults of the engine.
+    pub fn before(&self, key: &[u8], revision: i64) -> Result<Option<(KeyValue, u32)>> {
+        self.view.row_at(key, revision - 1)
+    }
+
     /// As [`Chronicle::versions`], with room to sort so many at once.
     pub(super) fn versions_sorted(
         &self,
@@ -71,7 +105,7 @@ impl Chronicle {
         visit: &mut dyn FnMut(Version) -> Result<()>,
     ) -> Result<()> {
         self.left_by_compaction(at_once, visit)?;
-        self.since_compaction(visit)
+        self.changes_after(self.stored().compact_revision.max(0), visit)
     }
 
     fn left_by_compaction(&self, at_once: usize, visit: &mut dyn FnMut(Version) -> Result<()>) -> Result<()> {
@@ -125,9 +159,9 @@ impl Chronicle {
         Ok(rows)
     }
 
-    fn since_compaction(&self, visit: &mut dyn FnMut(Version) -> Result<()>) -> Result<()> {
+    fn changes_after(&self, revision: i64, visit: &mut dyn FnMut(Version) -> Result<()>) -> Result<()> {
         let mut events = self.view.snapshot.cursor(Cf::Events, false);
-        events.seek(&keys::event_key(self.stored().compact_revision.max(0) + 1, 0))?;
+        events.seek(&keys::event_key(revision + 1, 0))?;
         while events.valid() {
             let at = keys::event_place(events.key())?;
             let key = Bytes::copy_from_slice(event_user_key(events.as_ref())?);

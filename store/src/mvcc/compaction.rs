@@ -120,7 +120,7 @@ impl Step {
 
 /// The row that the change of `key` at `revision` replaced, if it is still
 /// there, and the length of its value.
-fn replaced_version(
+pub(super) fn replaced_version(
     versions: &mut dyn crate::engine::Cursor,
     key: &[u8],
     (revision, sub): (i64, u32),

@@ -21,6 +21,7 @@ mod audit;
 mod chronicle;
 mod compaction;
 pub mod compare;
+mod digest;
 mod evaluate;
 mod evaluate_auth;
 mod export;
@@ -34,6 +35,7 @@ mod range;
 mod read;
 mod rebase;
 mod state;
+mod unreadable;
 mod view;
 
 use std::collections::BTreeMap;
@@ -60,12 +62,14 @@ use crate::watch::{Hub, PublishedEvent, WatchSpec, Watcher};
 
 pub use audit::{Audit, IndexFile, audit};
 pub use chronicle::Chronicle;
+pub use digest::Digest;
 pub use evaluate::MAX_LEASE_TTL;
 pub use export::{Export, Version};
 pub use fill::Filler;
 pub use prepared::{Change, Prepared, SmallRow};
 pub use range::KeyRange;
 pub use rebase::{Rebase, rebase};
+pub use unreadable::Unreadable;
 
 /// Highest version of the stored format that is known. A store of a higher one
 /// is refused. A store is of version 2 once auth was on in it.

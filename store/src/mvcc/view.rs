@@ -205,7 +205,7 @@ impl View {
     }
 
     /// The pair of `key` as of `revision`, and its sub-revision.
-    fn row_at(&self, key: &[u8], revision: i64) -> Result<Option<(KeyValue, u32)>> {
+    pub(crate) fn row_at(&self, key: &[u8], revision: i64) -> Result<Option<(KeyValue, u32)>> {
         let from = keys::version_key(key, revision, u32::MAX);
         let of_key = |row: &[u8]| row.starts_with(&from[..from.len() - keys::REVISION_LEN]);
         let decode = |row: &[u8], value: Bytes| {

@@ -8,25 +8,61 @@
 //! later one is shown.
 
 use bytes::Bytes;
-use skiff_store::mvcc::Entry;
+use skiff_store::mvcc::{Entry, Mvcc};
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::pb::mvccpb::KeyValue;
 use skiff_store::pb::skiff::v1::command::Op;
 use skiff_store::pb::skiff::v1::{Adopt, AdoptedChange, Command, CommandBatch};
 
 use super::batch::Batch;
+use super::failure::Failure;
 use super::head::Head;
 use super::replica::Replica;
 use super::rows::{self, Rows};
-use super::writer::Failure;
-use super::{Core, TERM, blocking, names, statements, vanished};
+use super::writer::transaction_name;
+use super::{Core, TERM, blocking, foreign, log, names, statements};
 use crate::db::{DbError, DbErrorKind, Row, Session, Value};
 use crate::metrics::METRICS;
 
 /// Rows taken over together, and the bytes of their values: they become one
 /// entry of the log.
-const PAGE: usize = 500;
+pub(crate) const PAGE: usize = 500;
 const MAX_BYTES: usize = 4 << 20;
+
+/// What of another program's rows becomes commands.
+pub(crate) struct Found {
+    /// The commands.
+    pub(crate) commands: Vec<Command>,
+    /// The revision they lead to.
+    pub(crate) through: i64,
+    rows: usize,
+}
+
+impl Found {
+    /// Notes that they are in the log, and renews what they renew.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub(crate) async fn finish(&self, core: &Core, session: &mut dyn Session) -> Result<(), DbError> {
+        METRICS.adopted.inc_by(self.rows as u64);
+        renew(core, session, &self.commands).await
+    }
+}
+
+/// Sees to it that rows that are to be taken over are still there.
+///
+/// # Errors
+/// Those of the database; [`Failure::Again`] where they are gone, which is noted
+/// then.
+pub(crate) async fn check_there(core: &Core, session: &mut dyn Session, head: &Head) -> Result<(), Failure> {
+    if foreign::unnoted(session, core.db.dialect()).await?.is_none_or(|compacted| compacted <= head.revision)
+    {
+        return Ok(());
+    }
+    session.rollback().await?;
+    foreign::note(core.db.as_ref()).await?;
+    Err(Failure::Again)
+}
 
 /// Takes over what follows the head, within the transaction that holds it, and
 /// ends the transaction.
@@ -37,67 +73,75 @@ pub(crate) async fn adopt(
     core: &Core,
     session: &mut dyn Session,
     replica: &mut Replica,
-    head: Head,
+    head: &Head,
 ) -> Result<(), Failure> {
-    // Before the rows: what is compacted in between must not make a row that was
-    // still on its way count as decided.
-    let compacted = compacted_by_others(session).await?;
+    let found = find(core, session, head, i64::MAX).await?;
+    if found.rows == 0 {
+        session.rollback().await?;
+        fill_gap(session, head.revision + 1).await?;
+        return Err(Failure::Again);
+    }
+    commit(core, session, replica, head, found).await
+}
+
+/// The next rows of `kine` after an id, as [`commands`] takes them.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn rows_after(session: &mut dyn Session, id: i64, before: i64) -> Result<Vec<Row>, DbError> {
     let sql = format!(
-        "SELECT id, {}, created, deleted, create_revision, lease, value FROM kine WHERE id > ? ORDER BY id \
-         LIMIT {PAGE}",
+        "SELECT id, {}, created, deleted, create_revision, lease, value FROM kine WHERE id > ? AND id < ? \
+         ORDER BY id LIMIT {PAGE}",
         names::NAME
     );
-    let found = session.query(&sql, &[Value::Int(head.revision)]).await?;
-    let mut vanished = vanished::find(core, session, head.revision, compacted, PAGE).await?;
-    // More of them come with the next page.
-    let end = if vanished.len() == PAGE { vanished.last().map(|(revision, _)| *revision) } else { None };
+    session.query(&sql, &[Value::Int(id), Value::Int(before)]).await
+}
+
+/// What follows the head without a gap, before an id; may not be all of it.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn find(
+    core: &Core,
+    session: &mut dyn Session,
+    head: &Head,
+    before: i64,
+) -> Result<Found, DbError> {
+    let rows = rows_after(session, head.revision, before).await?;
     let mut next = head.revision;
     let mut bytes = 0;
     let mut decided = Vec::new();
-    for row in &found {
-        // What kine compacted is decided, whether it left a row or not.
+    for row in &rows {
         let id = row.int(0)?;
-        if (id != next + 1 && id - 1 > compacted) || bytes > MAX_BYTES {
-            break;
-        }
-        if let Some(end) = end.filter(|end| id > *end) {
-            next = end;
+        if id != next + 1 || bytes > MAX_BYTES {
             break;
         }
         next = id;
         bytes += row.opt_bytes(6)?.map_or(0, |value| value.len());
         decided.push(row);
     }
-    if next == head.revision {
-        session.rollback().await?;
-        if !found.is_empty() {
-            fill_gap(session, head.revision + 1).await?;
-        }
-        return Err(Failure::Again);
-    }
-    vanished.retain(|(revision, _)| *revision <= next);
-    let mut commands = commands(core, &decided, vanished, next)?;
-    if compacted > core.mvcc.compact_revision() && compacted <= next {
-        let request = pb::CompactionRequest { revision: compacted, physical: false };
-        commands.push(Command::from(Op::Compact(request)));
-    }
-    METRICS.adopted.inc_by(decided.len() as u64);
-    commit(core, session, replica, head, CommandBatch { commands }).await
+    let commands = if decided.is_empty() { Vec::new() } else { commands(&core.mvcc, &decided, next)? };
+    Ok(Found { commands, through: next, rows: decided.len() })
 }
 
-async fn commit(
+/// Puts them into the log as an entry of their own.
+///
+/// # Errors
+/// Those of the database, of the replica.
+pub(crate) async fn commit(
     core: &Core,
     session: &mut dyn Session,
     replica: &mut Replica,
-    head: Head,
-    commands: CommandBatch,
+    head: &Head,
+    mut found: Found,
 ) -> Result<(), Failure> {
-    let index = head.index + 1;
+    let (index, writer) = (head.index + 1, transaction_name());
+    let commands = CommandBatch { commands: std::mem::take(&mut found.commands) };
     let entry = Entry { term: TERM, index, position: Bytes::new(), commands: commands.commands.clone() };
-    let mvcc = core.mvcc.clone();
+    let (mvcc, db, through) = (core.mvcc.clone(), core.db.clone(), found.through);
     let (prepared, rows) = blocking(move || {
         let prepared = mvcc.prepare(&[entry])?;
-        let rows = Rows::beside(&prepared)?;
+        let rows = Rows::of(&prepared, db.dialect(), through)?;
         Ok((prepared, rows))
     })
     .await?;
@@ -106,23 +150,25 @@ async fn commit(
         rows,
         index,
         commands: &commands,
-        writer: "adopt",
+        writer: &writer,
         compacted_before: prepared.compact_revision(),
     };
     batch.write(session, core.db.dialect()).await?;
-    renew(core, session, &commands).await?;
-    session.commit().await?;
+    found.commands = commands.commands;
+    found.finish(core, session).await?;
+    log::commit(session, index, &writer).await?;
     let mvcc = core.mvcc.clone();
     let outcomes = blocking(move || mvcc.commit(prepared)).await.inspect_err(|_| replica.broken = true)?;
+    core.tail.note(index, writer);
     replica.applied(core, &outcomes);
     Ok(())
 }
 
 /// A row of kine lives for its TTL from when it was written; all rows of one TTL
 /// share a lease here, which therefore lives on with each of them.
-async fn renew(core: &Core, session: &mut dyn Session, commands: &CommandBatch) -> Result<(), DbError> {
+async fn renew(core: &Core, session: &mut dyn Session, commands: &[Command]) -> Result<(), DbError> {
     let mut ttls: Vec<i64> = Vec::new();
-    for command in &commands.commands {
+    for command in commands {
         if let Some(Op::Adopt(adopt)) = &command.op {
             let leased = adopt.changes.iter().filter(|change| !change.deleted);
             ttls.extend(leased.filter_map(|change| change.kv.as_ref()).map(|kv| kv.lease));
@@ -144,20 +190,11 @@ async fn fill_gap(session: &mut dyn Session, revision: i64) -> Result<(), DbErro
     }
 }
 
-/// The compacted revision that stands in kine's own row. An old kine may have
-/// made two of them: the higher one counts, as for kine.
-pub(super) async fn compacted_by_others(session: &mut dyn Session) -> Result<i64, DbError> {
-    let sql = "SELECT MAX(prev_revision) FROM kine WHERE name = ?";
-    let rows = session.query(sql, &[Value::Text(names::COMPACT_ROW.to_owned())]).await?;
-    rows.first().map_or(Ok(0), |row| row.opt_int(0).map(Option::unwrap_or_default))
-}
-
-fn commands(
-    core: &Core,
-    rows: &[&Row],
-    vanished: Vec<(i64, Bytes)>,
-    through: i64,
-) -> Result<Vec<Command>, DbError> {
+/// The commands that make the changes of rows of `kine`, up to a revision.
+///
+/// # Errors
+/// A row is not as it should be.
+pub(crate) fn commands(mvcc: &Mvcc, rows: &[&Row], through: i64) -> Result<Vec<Command>, DbError> {
     let mut commands = Vec::new();
     let mut granted = Vec::new();
     let mut changes = Vec::new();
@@ -167,7 +204,7 @@ fn commands(
         // kine's lease is the TTL of the row: one lease for all of that TTL.
         let ttl = row.opt_int(5)?.unwrap_or(0);
         let deleted = row.int(3)? != 0;
-        if ttl > 0 && !deleted && core.mvcc.lease(ttl).is_none() && !granted.contains(&ttl) {
+        if ttl > 0 && !deleted && mvcc.lease(ttl).is_none() && !granted.contains(&ttl) {
             granted.push(ttl);
             commands.push(Command::from(Op::LeaseGrant(pb::LeaseGrantRequest { ttl, id: ttl })));
         }
@@ -177,15 +214,10 @@ fn commands(
             mod_revision: row.int(0)?,
             create_revision: if row.int(2)? != 0 { 0 } else { row.opt_int(4)?.unwrap_or(0) },
             lease: ttl,
-            ..Default::default()
+            version: named.version.unwrap_or_default(),
         };
         changes.push(AdoptedChange { kv: Some(kv), deleted });
     }
-    for (mod_revision, key) in vanished {
-        let kv = KeyValue { key, mod_revision, ..Default::default() };
-        changes.push(AdoptedChange { kv: Some(kv), deleted: true });
-    }
-    changes.sort_by_key(|change| change.kv.as_ref().map(|kv| kv.mod_revision));
     commands.push(Command::from(Op::Adopt(Adopt { changes, through })));
     Ok(commands)
 }

@@ -1,5 +1,6 @@
 //! Writing the outcome of a batch of commands, within its transaction.
 
+use bytes::Bytes;
 use prost::Message;
 use skiff_store::mvcc::{LeaseChange, Prepared, SmallRow};
 use skiff_store::pb::skiff::v1::CommandBatch;
@@ -41,46 +42,81 @@ impl Batch<'_> {
             write_leases(session, dialect, &outcome.leases).await?;
         }
         if prepared.compact_revision() > self.compacted_before {
-            let sql = "UPDATE kine SET prev_revision = ? WHERE name = ?";
-            let name = Value::Text(names::COMPACT_ROW.to_owned());
-            session.execute(sql, &[Value::Int(prepared.compact_revision()), name]).await?;
+            // A kine beside us may be further already.
+            let sql = "UPDATE kine SET prev_revision = ? WHERE name = ? AND prev_revision < ?";
+            let (name, compacted) =
+                (Value::Text(names::COMPACT_ROW.to_owned()), Value::Int(prepared.compact_revision()));
+            session.execute(sql, &[compacted.clone(), name, compacted]).await?;
         }
-        advance(session, dialect, &self).await
+        let step = Step {
+            index: self.index,
+            revision: prepared.revision(),
+            state: prepared.stored_state(),
+            commands: self.commands,
+            writer: self.writer,
+        };
+        advance(session, dialect, step).await
     }
 }
 
+/// A step of the log.
+pub(crate) struct Step<'a> {
+    /// Index of the entry.
+    pub(crate) index: u64,
+    /// Revision it leads to.
+    pub(crate) revision: i64,
+    /// The state's own record from then on.
+    pub(crate) state: Bytes,
+    /// Its commands.
+    pub(crate) commands: &'a CommandBatch,
+    /// Names the transaction.
+    pub(crate) writer: &'a str,
+}
+
 /// Adds the entry to the log and moves the head.
-async fn advance(session: &mut dyn Session, dialect: &dyn Dialect, batch: &Batch<'_>) -> Result<(), DbError> {
-    let revision = Value::Int(batch.prepared.revision());
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn advance(
+    session: &mut dyn Session,
+    dialect: &dyn Dialect,
+    step: Step<'_>,
+) -> Result<(), DbError> {
+    let revision = Value::Int(step.revision);
     let log = format!(
         "INSERT INTO skiff_log (idx, written_at, writer, entry) VALUES (?, {}, ?, ?)",
         dialect.now_millis()
     );
     let log_arguments = [
-        Value::Int(batch.index as i64),
-        Value::Text(batch.writer.to_owned()),
-        Value::Bytes(batch.commands.encode_to_vec().into()),
+        Value::Int(step.index as i64),
+        Value::Text(step.writer.to_owned()),
+        Value::Bytes(step.commands.encode_to_vec().into()),
     ];
     let head = "UPDATE skiff_head SET log_index = ?, revision = ?, state = ? WHERE id = 1";
-    let head_arguments =
-        [Value::Int(batch.index as i64), revision.clone(), Value::Bytes(batch.prepared.stored_state())];
+    let head_arguments = [Value::Int(step.index as i64), revision.clone(), Value::Bytes(step.state)];
     if dialect.kind() == DialectKind::Postgres {
         // One round trip: both, the word to the other servers, and the sequence
-        // that a kine beside us draws its ids from.
+        // that a kine beside us draws its ids from. That may be further already,
+        // with ids on their way: it must not go back.
+        let sequence = "pg_get_serial_sequence('kine', 'id')";
         let sql = format!(
-            "WITH entry AS ({log}) {head} RETURNING pg_notify('{}', ?), \
-             setval(pg_get_serial_sequence('kine', 'id'), GREATEST(?, (SELECT MAX(id) FROM kine)))",
+            "WITH entry AS ({log}) {head} RETURNING pg_notify('{}', ?), CASE WHEN \
+             COALESCE(pg_sequence_last_value({sequence}::regclass), 0) < ? THEN setval({sequence}, ?) END",
             schema::CHANNEL
         );
         let mut arguments = [&log_arguments[..], &head_arguments[..]].concat();
-        arguments.extend([Value::Text(batch.index.to_string()), revision]);
+        arguments.extend([Value::Text(step.index.to_string()), revision.clone(), revision]);
         return session.query(&sql, &arguments).await.map(drop);
     }
     session.execute(&log, &log_arguments).await?;
     session.execute(head, &head_arguments).await.map(drop)
 }
 
-async fn write_small_rows(
+/// Writes rows that are not of the key space.
+///
+/// # Errors
+/// Those of the database.
+pub(crate) async fn write_small_rows(
     session: &mut dyn Session,
     dialect: &dyn Dialect,
     rows: Vec<SmallRow>,

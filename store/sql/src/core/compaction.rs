@@ -5,14 +5,16 @@
 //! compacted revision C every version that a later change at or before C
 //! replaced, and deletions before C.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use skiff_store::Result;
+use skiff_store::mvcc::Unreadable;
 
-use super::writer::Failure;
-use super::{Core, blocking, names, schema, statements};
-use crate::db::{DbError, DialectKind, Session, Value};
+use super::failure::Failure;
+use super::{Core, blocking, rows, schema, statements};
+use crate::db::{DbError, Session, Value};
 use crate::metrics::METRICS;
 
 /// How often a compaction is looked for.
@@ -21,8 +23,6 @@ const TICK: Duration = Duration::from_millis(100);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long giving space back may take, for each table.
 const RECLAIM_LIMIT: Duration = Duration::from_secs(3600);
-/// Rows of `skiff_row` looked at together.
-const EXTRA_PAGE: i64 = 500;
 
 /// Compacts until the store stops.
 pub(crate) async fn run(core: Arc<Core>) {
@@ -72,7 +72,7 @@ async fn compact(core: &Arc<Core>, target: i64) -> Result<(), Failure> {
         let rows = session.query(sql, &[Value::Int(done)]).await?;
         let next = rows.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(target);
         let through = target.min((next - 1).max(done).saturating_add(core.config.compaction_batch));
-        step(core, session.as_mut(), done, through).await?;
+        step(core, session.as_mut(), done, through, target).await?;
         let sql = "UPDATE skiff_progress SET value = ? WHERE name = ?";
         session.execute(sql, &[Value::Int(through), Value::Text(schema::COMPACTED.to_owned())]).await?;
         session.commit().await?;
@@ -124,7 +124,13 @@ async fn locked_progress(core: &Core, session: &mut dyn Session) -> Result<i64, 
 
 /// Looks at the changes from `done` on (deletions there were kept) through
 /// `through`, and removes what they replaced.
-async fn step(core: &Arc<Core>, session: &mut dyn Session, done: i64, through: i64) -> Result<(), Failure> {
+async fn step(
+    core: &Arc<Core>,
+    session: &mut dyn Session,
+    done: i64,
+    through: i64,
+    target: i64,
+) -> Result<(), Failure> {
     let range = [Value::Int(done), Value::Int(through)];
     // An old kine could name a row of another key there, whose name it took for a pattern's match.
     let sql = "SELECT earlier.id FROM kine AS later JOIN kine AS earlier ON earlier.id = later.prev_revision \
@@ -133,8 +139,30 @@ async fn step(core: &Arc<Core>, session: &mut dyn Session, done: i64, through: i
     let mut doomed = ids(session.query(sql, &range).await?)?;
     let sql = "SELECT id FROM kine WHERE id >= ? AND id < ? AND deleted <> 0";
     doomed.extend(ids(session.query(sql, &range).await?)?);
+    let mvcc = core.mvcc.clone();
+    let unreadable = blocking(move || mvcc.unreadable(done, through, target)).await?;
+    // Rows of `kine` do not tell what replaced them where that is beside them. kine writes
+    // names that we would not put there: which of the two tables has those is not known.
+    let first = unreadable.iter().filter(|version| version.sub == 0);
+    doomed.extend(first.map(|version| Value::Int(version.revision)));
     delete(session, &doomed).await?;
-    extra_rows(core, session, done, through).await
+    let dialect = core.db.dialect();
+    let extra: Vec<_> =
+        unreadable.into_iter().filter(|version| !rows::is_in_kine(dialect, version)).collect();
+    delete_extra(session, &extra).await
+}
+
+/// Removes changes that `kine` could not hold.
+async fn delete_extra(session: &mut dyn Session, extra: &[Unreadable]) -> Result<(), Failure> {
+    let mut by_sub: BTreeMap<u32, Vec<Value>> = BTreeMap::new();
+    for version in extra {
+        by_sub.entry(version.sub).or_default().push(Value::Int(version.revision));
+    }
+    for (sub, revisions) in by_sub {
+        let sql = format!("DELETE FROM skiff_row WHERE sub = {sub} AND revision IN ({{}})");
+        statements::for_each(session, &sql, &revisions).await?;
+    }
+    Ok(())
 }
 
 fn ids(rows: Vec<crate::db::Row>) -> Result<Vec<Value>, DbError> {
@@ -142,81 +170,9 @@ fn ids(rows: Vec<crate::db::Row>) -> Result<Vec<Value>, DbError> {
 }
 
 async fn delete(session: &mut dyn Session, ids: &[Value]) -> Result<(), DbError> {
-    statements::for_each(session, "DELETE FROM kine WHERE id IN ({})", ids).await?;
+    // A key may be of the revision that is the id of kine's own row.
+    let sql = "DELETE FROM kine WHERE id IN ({}) AND name <> 'compact_rev_key'";
+    statements::for_each(session, sql, ids).await?;
     statements::for_each(session, "DELETE FROM skiff_version WHERE id IN ({})", ids).await?;
     Ok(())
-}
-
-/// The changes that `kine` could not hold: few, so each is asked for by name.
-async fn extra_rows(
-    core: &Arc<Core>,
-    session: &mut dyn Session,
-    done: i64,
-    through: i64,
-) -> Result<(), Failure> {
-    let mut after = (0, -1);
-    loop {
-        let sql = format!(
-            "SELECT revision, sub, name FROM skiff_row WHERE (revision > ? OR (revision = ? AND sub > ?)) \
-             AND revision <= ? ORDER BY revision, sub LIMIT {EXTRA_PAGE}"
-        );
-        let first = Value::Int(after.0);
-        let arguments = [first.clone(), first, Value::Int(after.1), Value::Int(through)];
-        let rows = session.query(&sql, &arguments).await?;
-        let Some(last) = rows.last() else { return Ok(()) };
-        after = (last.int(0)?, last.int(1)?);
-        for row in &rows {
-            let (revision, sub) = (row.int(0)?, row.int(1)?);
-            let key = row.bytes(2)?;
-            if revision >= done {
-                replaced_by_extra(core, session, &key, revision).await?;
-            }
-            let (mvcc, at) = (core.mvcc.clone(), core.mvcc.compact_revision());
-            let newest = blocking(move || mvcc.version_at(&key, at)).await?;
-            if revision < at && newest != Some((revision, sub as u32)) {
-                let sql = "DELETE FROM skiff_row WHERE revision = ? AND sub = ?";
-                session.execute(sql, &[Value::Int(revision), Value::Int(sub)]).await?;
-            }
-        }
-    }
-}
-
-/// Rows of `kine` do not say that such a change replaced them.
-async fn replaced_by_extra(
-    core: &Core,
-    session: &mut dyn Session,
-    key: &[u8],
-    revision: i64,
-) -> Result<(), DbError> {
-    // kine may have written rows that we would not: each is compared by its bytes here.
-    let Some(name) = names::text_of(key) else { return Ok(()) };
-    if !name.is_ascii() && !has_wide_names(core.db.dialect().kind(), session).await? {
-        return Ok(());
-    }
-    let sql = format!("SELECT id, {} FROM kine WHERE name = ? AND id < ?", names::NAME);
-    let arguments = [Value::Text(name.to_owned()), Value::Int(revision)];
-    let mut doomed = Vec::new();
-    for row in session.query(&sql, &arguments).await? {
-        if row.text(1)? == name {
-            doomed.push(Value::Int(row.int(0)?));
-        }
-    }
-    delete(session, &doomed).await
-}
-
-/// Whether the column of names takes more than ASCII. Where it does not, MySQL
-/// does not even compare it with such a name.
-async fn has_wide_names(kind: DialectKind, session: &mut dyn Session) -> Result<bool, DbError> {
-    if !matches!(kind, DialectKind::Mysql | DialectKind::Mariadb) {
-        return Ok(true);
-    }
-    let sql = "SELECT CAST(character_set_name AS CHAR) FROM information_schema.columns WHERE table_schema = \
-               DATABASE() AND table_name = 'kine' AND column_name = 'name'";
-    let rows = session.query(sql, &[]).await?;
-    Ok(rows
-        .first()
-        .map(|row| row.opt_text(0))
-        .transpose()?
-        .flatten()
-        .is_some_and(|set| set.starts_with("utf8")))
 }

@@ -1,10 +1,11 @@
-//! Small chores: the size of the database, and the length of the log.
+//! Small chores: the size of the database, compactions of another program, the
+//! length of the log.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Core;
+use super::{Core, foreign, hold};
 use crate::db::{DbError, Session, Value};
 
 /// How often.
@@ -12,6 +13,9 @@ const TICK: Duration = Duration::from_secs(5);
 /// About how many bytes the log may hold, whatever its age: a server that falls
 /// behind further fills its replica anew.
 const MAX_LOG_BYTES: i64 = 256 << 20;
+/// By how much longer the log may be while a server needs it that fills its
+/// replica.
+const HELD: i64 = 8;
 /// Entries removed together.
 const PAGE: i64 = 1000;
 
@@ -20,6 +24,9 @@ pub(crate) async fn run(core: Arc<Core>) {
     while core.sleep(TICK).await {
         if let Err(error) = measure(&core).await {
             tracing::debug!(%error, "cannot ask for the size of the database");
+        }
+        if let Err(error) = foreign::note(core.db.as_ref()).await {
+            tracing::debug!(%error, "cannot look for compactions of another program");
         }
         if let Err(error) = prune(&core).await {
             tracing::debug!(%error, "cannot prune the log");
@@ -56,8 +63,11 @@ async fn prune(core: &Core) -> Result<(), DbError> {
     let rows = session.query(&sql, &[age]).await?;
     let old = rows.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(0);
     let newest = core.mvcc.applied_index() as i64;
-    let excess = newest - most_entries(session.as_mut()).await?;
-    let through = old.max(excess).min(newest - 1);
+    let most = most_entries(session.as_mut()).await?;
+    let mut through = old.max(newest - most).min(newest - 1);
+    if let Some(held) = hold::held_after(session.as_mut(), dialect).await? {
+        through = through.min(held).max(newest - most.saturating_mul(HELD));
+    }
     loop {
         let first = session.query("SELECT MIN(idx) FROM skiff_log", &[]).await?;
         let Some(first) = first.first().map(|row| row.opt_int(0)).transpose()?.flatten() else {

@@ -3,14 +3,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use skiff_store::pb::skiff::v1::command::Op;
 use skiff_store::pb::skiff::v1::{Command, LeaseRevoke};
 use skiff_store::{ApiError, Error, NodeError, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use super::writer::{Job, Work};
+use super::db_clock::Look;
+use super::jobs::{Job, Work};
 use super::{Core, TERM, statements, store_error};
 use crate::db::{DbError, DbErrorKind, Session, Value};
 
@@ -110,13 +111,27 @@ async fn renew(
     ids.dedup();
     let ids: Vec<_> = ids.into_iter().map(Value::Int).collect();
     let now = core.db.dialect().now_millis();
-    // While the database was away nobody could renew: those leases live on.
-    let alive = if core.contact.in_grace() { String::new() } else { format!(" AND expires_at > {now}") };
-    let update = format!("UPDATE skiff_lease SET expires_at = {now} + ttl_ms WHERE id IN ({{}}){alive}");
-    statements::for_each(session, &update, &ids).await?;
-    let select = format!("SELECT id, ttl_ms FROM skiff_lease WHERE id IN ({{}}) AND expires_at > {now}");
-    let rows = statements::query_each(session, &select, &ids).await?;
-    rows.iter().map(|row| Ok((row.int(0)?, row.int(1)? / 1000))).collect()
+    loop {
+        // While the database was away nobody could renew: those leases live on.
+        let rest = core.leases_rest();
+        let alive = if rest { String::new() } else { format!(" AND expires_at > {now}") };
+        let update = format!("UPDATE skiff_lease SET expires_at = {now} + ttl_ms WHERE id IN ({{}}){alive}");
+        statements::for_each(session, &update, &ids).await?;
+        let select = format!("SELECT id, ttl_ms FROM skiff_lease WHERE id IN ({{}}) AND expires_at > {now}");
+        let rows = statements::query_each(session, &select, &ids).await?;
+        // That a lease is over is told only by a clock that is as it was.
+        if rows.len() == ids.len() || rest || look(core, session).await? {
+            return rows.iter().map(|row| Ok((row.int(0)?, row.int(1)? / 1000))).collect();
+        }
+    }
+}
+
+/// Looks at the database's clock; true where it can be relied on.
+async fn look(core: &Core, session: &mut dyn Session) -> Result<bool, DbError> {
+    let asked = Instant::now();
+    let rows = session.query(&format!("SELECT {}", core.db.dialect().now_millis()), &[]).await?;
+    let millis = rows.first().map(|row| row.int(0)).transpose()?;
+    Ok(millis.is_none_or(|millis| core.db_clock.look(Look::since(asked, millis))))
 }
 
 /// What a lease has left.
@@ -172,22 +187,33 @@ pub(crate) async fn run_expiry(core: Arc<Core>) {
     }
 }
 
+/// Whether a lease is over by a clock that can be relied on. Where it cannot, the
+/// leases get their time.
 async fn any_expired(core: &Core) -> Result<bool, DbError> {
     let mut session = core.db.session().await?;
     let now = core.db.dialect().now_millis();
+    if !look(core, session.as_mut()).await? {
+        session.execute(&format!("UPDATE skiff_lease SET expires_at = {now} + ttl_ms"), &[]).await?;
+        core.db_clock.settled();
+        return Ok(false);
+    }
     let sql = format!("SELECT id FROM skiff_lease WHERE expires_at <= {now} LIMIT 1");
     Ok(!session.query(&sql, &[]).await?.is_empty())
 }
 
 /// Ends the leases whose time is over, within the writer's transaction: none
 /// can be renewed meanwhile.
-pub(crate) async fn expired(core: &Core, session: &mut dyn Session) -> Result<Vec<Command>, DbError> {
-    if core.contact.in_grace() {
+pub(crate) async fn expired(
+    core: &Core,
+    session: &mut dyn Session,
+    limit: usize,
+) -> Result<Vec<Command>, DbError> {
+    if core.leases_rest() || !look(core, session).await? {
         return Ok(Vec::new());
     }
     let (now, lock) = (core.db.dialect().now_millis(), core.db.dialect().for_update());
-    let sql =
-        format!("SELECT id FROM skiff_lease WHERE expires_at <= {now} ORDER BY id LIMIT {MAX_EXPIRED}{lock}");
+    let limit = limit.min(MAX_EXPIRED);
+    let sql = format!("SELECT id FROM skiff_lease WHERE expires_at <= {now} ORDER BY id LIMIT {limit}{lock}");
     let rows = session.query(&sql, &[]).await?;
     let ids = rows.iter().map(|row| row.int(0)).collect::<Result<Vec<_>, _>>()?;
     let (known, orphans): (Vec<i64>, Vec<i64>) =

@@ -10,24 +10,70 @@ use skiff_store::mvcc::{Filler, Version};
 use skiff_store::pb::mvccpb::KeyValue;
 use skiff_store::{Error, Result};
 
-use super::{names, schema, store_error};
+use super::hold::Hold;
+use super::tail::Tail;
+use super::{foreign, names, schema, store_error};
 use crate::db::{Database, DbError, Row, Session, Value};
 
 /// Rows read at once: one of the largest values each must fit into memory.
 const PAGE: i64 = 200;
+/// Attempts to find a moment in which no compaction of another program is news.
+const ATTEMPTS: u32 = 20;
 /// How often progress is told.
 const REPORT: Duration = Duration::from_secs(3);
 
-/// Fills an empty engine.
+/// Fills an empty engine. What is answered keeps the log from being pruned, for as
+/// long as the replica is behind it.
 ///
 /// # Errors
 /// The database failed; its rows contradict each other; faults of the engine.
-pub(crate) async fn load(db: &dyn Database, engine: Arc<dyn Engine>) -> Result<()> {
+pub(crate) async fn load(
+    db: &Arc<dyn Database>,
+    engine: Arc<dyn Engine>,
+    tail: &Tail,
+) -> Result<Option<Hold>> {
+    // Without it filling goes well all the same, if it is quick enough.
+    let hold = Hold::take(db).await;
+    let hold = hold.inspect_err(|error| tracing::warn!(%error, "cannot keep the log from being pruned")).ok();
+    fill(snapshot(db.as_ref()).await?, engine, tail).await.map(|()| hold)
+}
+
+/// As [`load`], for one who must not write into the database.
+///
+/// # Errors
+/// As [`load`]; a kine has compacted what no server of ours has noted.
+pub(crate) async fn read_only(db: &dyn Database, engine: Arc<dyn Engine>) -> Result<()> {
     let mut session = db.session().await.map_err(failed)?;
     session.begin_snapshot().await.map_err(failed)?;
-    let loaded = Loader::new(session.as_mut(), engine)?.run().await;
+    if foreign::unnoted(session.as_mut(), db.dialect()).await.map_err(failed)?.is_some() {
+        return Err(Error::Unavailable(
+            "kine has compacted this database, and no skiff beside it has noted that yet: start `skiff kine` on \
+             it once"
+                .to_owned(),
+        ));
+    }
+    fill(session, engine, &Tail::default()).await
+}
+
+async fn fill(mut session: Box<dyn Session>, engine: Arc<dyn Engine>, tail: &Tail) -> Result<()> {
+    let loaded = Loader::new(session.as_mut(), engine)?.run(tail).await;
     let ended = session.rollback().await.map_err(failed);
     loaded.and(ended)
+}
+
+/// One state of the database, of which our log knows everything that is gone.
+async fn snapshot(db: &dyn Database) -> Result<Box<dyn Session>> {
+    for _ in 0..ATTEMPTS {
+        foreign::note(db).await.map_err(failed)?;
+        let mut session = db.session().await.map_err(failed)?;
+        session.begin_snapshot().await.map_err(failed)?;
+        match foreign::unnoted(session.as_mut(), db.dialect()).await.map_err(failed)? {
+            None => return Ok(session),
+            // It compacted between the two.
+            Some(_) => session.rollback().await.map_err(failed)?,
+        }
+    }
+    Err(Error::Unavailable("another program compacts the table kine all the time".into()))
 }
 
 fn failed(error: DbError) -> Error {
@@ -50,16 +96,23 @@ impl<'a> Loader<'a> {
         Ok(Self { session, filler, revision: 0, count: 0, begun: now, reported: now })
     }
 
-    async fn run(mut self) -> Result<()> {
-        let rows = self.query("SELECT revision, state FROM skiff_head WHERE id = 1", &[]).await?;
+    async fn run(mut self, tail: &Tail) -> Result<()> {
+        let sql = "SELECT revision, state, log_index, (SELECT writer FROM skiff_log WHERE idx = \
+                   skiff_head.log_index) FROM skiff_head WHERE id = 1";
+        let rows = self.query(sql, &[]).await?;
         let head = rows.first().ok_or_else(|| Error::Corruption("skiff_head has no row".into()))?;
         self.revision = head.int(0).map_err(failed)?;
         self.filler.state(&head.bytes(1).map_err(failed)?)?;
+        let index = head.int(2).map_err(failed)? as u64;
+        let writer = head.opt_text(3).map_err(failed)?.map(str::to_owned);
         self.small_rows().await?;
         self.kine_rows().await?;
         self.extra_rows().await?;
         let seconds = self.begun.elapsed().as_secs_f64();
         tracing::info!(rows = self.count, revision = self.revision, seconds, "the replica is filled");
+        if let Some(writer) = writer {
+            tail.note(index, writer);
+        }
         self.filler.finish()
     }
 

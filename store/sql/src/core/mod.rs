@@ -1,25 +1,33 @@
 //! What the store's tasks share.
 
-mod adopt;
-mod batch;
+pub(crate) mod adopt;
+pub(crate) mod batch;
 mod compaction;
 mod contact;
+mod db_clock;
+mod doubt;
+mod drawn;
+mod failure;
+pub(crate) mod foreign;
 mod head;
+mod hold;
 mod housekeeping;
+mod jobs;
 mod leases;
 mod load;
-mod log;
-mod names;
+pub(crate) mod log;
+pub(crate) mod names;
 mod open;
 mod reads;
-mod repair;
+pub(crate) mod repair;
 mod replica;
-mod rows;
-mod schema;
+pub(crate) mod rows;
+pub(crate) mod schema;
 mod statements;
+mod supervise;
 mod sync;
+mod tail;
 mod takeover;
-mod vanished;
 mod writer;
 
 use std::sync::Arc;
@@ -34,12 +42,15 @@ use skiff_store::{ApiError, Error, NodeError, Result};
 use tokio::sync::watch;
 
 pub(crate) use self::contact::Contact;
+pub(crate) use self::db_clock::DbClock;
+pub(crate) use self::head::read_head;
+pub(crate) use self::jobs::{Job, Work};
 pub(crate) use self::leases::{KeepAlives, TimeLeft};
-pub(crate) use self::load::load;
+pub(crate) use self::load::{load, read_only};
 pub(crate) use self::open::{give_space_back, open, scratch_dir, spawn};
 pub(crate) use self::reads::Reads;
-pub(crate) use self::replica::Replica;
-pub(crate) use self::writer::{Job, Work};
+pub(crate) use self::replica::{Engines, Replica};
+pub(crate) use self::takeover::cluster_id;
 
 use crate::config::SqlConfig;
 use crate::db::{Database, DbError, DbErrorKind};
@@ -58,12 +69,15 @@ pub(crate) struct Core {
     pub(crate) member: pb::Member,
     /// The right to apply entries to the replica.
     pub(crate) replica: tokio::sync::Mutex<Replica>,
+    /// Who wrote the last applied entry.
+    pub(crate) tail: tail::Tail,
     /// Index of the last applied entry.
     pub(crate) applied: watch::Sender<u64>,
     pub(crate) jobs: tokio::sync::mpsc::Sender<Job>,
     pub(crate) reads: Reads,
     pub(crate) keep_alives: KeepAlives,
     pub(crate) contact: Contact,
+    pub(crate) db_clock: DbClock,
     pub(crate) db_size: AtomicI64,
     /// Everything up to this revision has been compacted in the database.
     pub(crate) compacted: watch::Sender<i64>,
@@ -93,6 +107,12 @@ impl Core {
             return Err(NodeError::Stopped.into());
         }
         self.contact.check()
+    }
+
+    /// True while no lease ends, and every one can be renewed: the database was
+    /// away, or its clock has jumped.
+    pub(crate) fn leases_rest(&self) -> bool {
+        self.contact.in_grace() || self.db_clock.has_jumped()
     }
 
     /// Waits for something as long as a request may take.

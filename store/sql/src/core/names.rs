@@ -31,17 +31,6 @@ pub(crate) fn name_of<'a>(dialect: &dyn Dialect, key: &'a [u8]) -> Option<&'a st
     (name != API_SERVER_ROW && !is_gap(name) && !name.is_empty()).then_some(name)
 }
 
-/// The text that rows of a key have as their name in `kine`, whoever wrote them:
-/// more than [`name_of`] would put there.
-pub(crate) fn text_of(key: &[u8]) -> Option<&str> {
-    if key == API_SERVER_KEY {
-        return Some(API_SERVER_ROW);
-    }
-    let name = std::str::from_utf8(key).ok()?;
-    let is_key = !name.is_empty() && !name.contains('\0') && name != API_SERVER_ROW && !is_gap(name);
-    is_key.then_some(name)
-}
-
 /// The key of a row, and its value as clients know it; `None` for rows that
 /// are no keys.
 pub(crate) fn key_of(name: &str, value: Bytes) -> Option<Named> {
@@ -57,7 +46,11 @@ pub(crate) fn key_of(name: &str, value: Bytes) -> Option<Named> {
         // Before kine 0.12 the version alone was kept.
         None => (text.into_owned(), Bytes::from_static(b"0")),
     };
-    Some(Named { key: Bytes::from_static(API_SERVER_KEY), value, version: version.parse().ok() })
+    Some(Named {
+        key: Bytes::from_static(API_SERVER_KEY),
+        value,
+        version: version.parse().ok().filter(|version| *version > 0),
+    })
 }
 
 /// A row's key.

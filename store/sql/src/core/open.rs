@@ -14,11 +14,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::contact::Contact;
+use super::db_clock::DbClock;
+use super::jobs::Job;
 use super::leases::{self, KeepAlives};
 use super::reads::{self, Reads};
 use super::replica::{Engines, Replica};
-use super::writer::{Job, Writer};
-use super::{Core, blocking, compaction, housekeeping, load, repair, schema, store_error, sync, takeover};
+use super::tail::Tail;
+use super::writer::Writer;
+use super::{
+    Core, blocking, compaction, head, housekeeping, load, repair, schema, store_error, supervise, sync,
+    takeover,
+};
 use crate::config::SqlConfig;
 use crate::db::Database;
 
@@ -43,15 +49,19 @@ pub(crate) async fn open(
     stop: watch::Receiver<bool>,
 ) -> Result<(Core, Queues)> {
     schema::prepare(db.as_ref()).await?;
+    crate::transfer::refuse_unfinished(db.as_ref()).await?;
     repair::repair(db.as_ref(), config.migrate_schema).await?;
     takeover::take_over(db.as_ref(), &config.cluster_version).await?;
     let cluster_id = takeover::cluster_id(db.as_ref()).await?;
     let mut engines = Engines::new(config.replica_dir.clone())?;
     let engine = engines.make()?;
-    load(db.as_ref(), engine.clone()).await?;
+    let tail = Tail::default();
+    let hold = load(&db, engine.clone(), &tail).await?;
     engines.installed();
     let mvcc_config = config.mvcc.clone();
     let mvcc = blocking(move || Mvcc::open(engine, mvcc_config)).await?;
+    let head = head::read_now(db.as_ref()).await.map_err(|error| store_error(&error))?;
+    let hold = hold.filter(|_| mvcc.applied_index() < head.index);
     if config.member.id == 0 {
         // All servers on one database are one member.
         config.member.id = cluster_id.rotate_left(17) | 1;
@@ -63,8 +73,10 @@ pub(crate) async fn open(
     let core = Core {
         tokens: SimpleTokens::new(config.token_ttl, mvcc.applied_index()),
         contact: Contact::new(member.id),
+        db_clock: DbClock::default(),
+        tail,
         applied: watch::Sender::new(mvcc.applied_index()),
-        replica: tokio::sync::Mutex::new(Replica { engines, broken: false }),
+        replica: tokio::sync::Mutex::new(Replica { engines, broken: false, hold }),
         db_size: AtomicI64::new(0),
         compacted: watch::Sender::new(0),
         config,
@@ -84,13 +96,16 @@ pub(crate) async fn open(
 
 /// Starts the tasks.
 pub(crate) fn spawn(core: &Arc<Core>, queues: Queues, tasks: &mut JoinSet<()>) {
-    tasks.spawn(Writer::new(core.clone(), queues.jobs).run());
-    tasks.spawn(reads::run(core.clone(), queues.reads));
-    tasks.spawn(leases::run_renewals(core.clone(), queues.renewals));
-    tasks.spawn(leases::run_expiry(core.clone()));
-    tasks.spawn(sync::run(core.clone()));
-    tasks.spawn(compaction::run(core.clone()));
-    tasks.spawn(housekeeping::run(core.clone()));
+    let writer = Writer::new(core.clone(), queues.jobs).run();
+    tasks.spawn(supervise::vital(core.clone(), "writer", writer));
+    let reader = reads::run(core.clone(), queues.reads);
+    tasks.spawn(supervise::vital(core.clone(), "reader of the head", reader));
+    let renewals = leases::run_renewals(core.clone(), queues.renewals);
+    tasks.spawn(supervise::vital(core.clone(), "writer of renewals", renewals));
+    tasks.spawn(supervise::again(core.clone(), "expiry", leases::run_expiry));
+    tasks.spawn(supervise::again(core.clone(), "sync", sync::run));
+    tasks.spawn(supervise::again(core.clone(), "compaction", compaction::run));
+    tasks.spawn(supervise::again(core.clone(), "housekeeping", housekeeping::run));
 }
 
 /// A folder for a copy of the replica, that does not exist.

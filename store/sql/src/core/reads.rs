@@ -9,8 +9,9 @@ use skiff_store::{Error, NodeError, Result};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Core;
+use super::failure::Failure;
 use super::head::read_head;
-use super::writer::{Failure, Job, Work};
+use super::jobs::{Job, Work};
 use crate::db::Session;
 
 /// Readers that may wait.
@@ -100,18 +101,18 @@ async fn round(core: &Core, session: &mut Option<Box<dyn Session>>) -> Result<()
         *session = Some(core.db.session().await?);
     }
     let session = session.as_deref_mut().expect("just opened");
-    let head = read_head(session).await?;
+    let head = read_head(session, core.db.dialect()).await?;
     if core.mvcc.applied_index() < head.index {
         let mut replica = core.replica.lock().await;
         // The writer may have applied it, and more, meanwhile.
         if core.mvcc.applied_index() < head.index {
-            replica.catch_up(core, session, head.index).await?;
+            replica.catch_up(core, session, &head).await?;
         }
-    } else if core.mvcc.applied_index() > head.index {
+    } else if core.mvcc.applied_index() > head.index || core.tail.contradicts(&head) {
         check_not_gone_back(core, session).await?;
     }
     if head.newest_row > head.revision && core.mvcc.revision() < head.newest_row {
-        adopt(core).await?;
+        adopt(core, head.newest_row).await?;
     }
     Ok(())
 }
@@ -120,14 +121,14 @@ async fn round(core: &Core, session: &mut Option<Box<dyn Session>>) -> Result<()
 /// has gone back.
 async fn check_not_gone_back(core: &Core, session: &mut dyn Session) -> Result<(), Failure> {
     let mut replica = core.replica.lock().await;
-    let head = read_head(session).await?;
-    replica.catch_up(core, session, head.index).await
+    let head = read_head(session, core.db.dialect()).await?;
+    replica.catch_up(core, session, &head).await
 }
 
-/// Has the writer take over what another program wrote.
-async fn adopt(core: &Core) -> Result<(), Failure> {
+/// Has the writer take over what another program wrote, up to a revision.
+async fn adopt(core: &Core, through: i64) -> Result<(), Failure> {
     let (reply, answer) = oneshot::channel();
-    if core.jobs.send(Job { work: Work::Adopt, reply }).await.is_err() {
+    if core.jobs.send(Job { work: Work::Adopt(through), reply }).await.is_err() {
         return Err(Failure::Store(NodeError::Stopped.into()));
     }
     answer

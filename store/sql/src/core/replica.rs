@@ -9,8 +9,10 @@ use skiff_store::engine::rocks::{RocksEngine, RocksOptions};
 use skiff_store::mvcc::{Entry, EntryOutcome};
 use skiff_store::{Error, Result};
 
-use super::{Core, blocking, load, log, writer::Failure};
-use crate::db::Session;
+use super::head::Head;
+use super::hold::Hold;
+use super::{Core, blocking, failure::Failure, load, log};
+use crate::db::{DbError, DbErrorKind, Session};
 use crate::metrics::METRICS;
 
 /// Entries read at once.
@@ -87,6 +89,8 @@ pub(crate) struct Replica {
     pub(crate) engines: Engines,
     /// Applying failed half-way: only filling it anew helps.
     pub(crate) broken: bool,
+    /// Keeps the log until it is caught up with.
+    pub(crate) hold: Option<Hold>,
 }
 
 impl Replica {
@@ -101,36 +105,48 @@ impl Replica {
         &mut self,
         core: &Core,
         session: &mut dyn Session,
-        head: u64,
+        head: &Head,
     ) -> Result<(), Failure> {
         if self.broken {
             return Err(Failure::Behind);
         }
-        let applied = core.mvcc.applied_index();
-        if head < applied {
-            let error = Error::Unavailable(format!(
-                "the datastore has gone back from entry {applied} to {head}, as after a restore of an older \
-                 backup or a failover to a replica that was behind: restart this server to accept its state"
-            ));
-            core.contact.fail(error.clone());
-            return Err(error.into());
+        if head.index < core.mvcc.applied_index() || core.tail.contradicts(head) {
+            return Err(gone_back(core, head));
         }
-        while core.mvcc.applied_index() < head {
+        if head.index == core.mvcc.applied_index() && head.writer.is_none() {
+            // The lock was waited for: the entry may be one that the statement could not see.
+            let writer = log::writer_of(session, head.index).await?;
+            if core.tail.contradicts(&Head { writer, ..head.clone() }) {
+                return Err(gone_back(core, head));
+            }
+        }
+        while core.mvcc.applied_index() < head.index {
             let applied = core.mvcc.applied_index();
-            let entries = log::read(session, applied, PAGE).await?;
+            let mut entries = log::read(session, applied, PAGE).await?;
+            if entries.first().is_some_and(|(entry, _)| entry.index == applied) {
+                let (_, writer) = entries.remove(0);
+                if core.tail.of(applied).is_some_and(|ours| ours != writer) {
+                    return Err(gone_back(core, head));
+                }
+            }
             match entries.first() {
-                Some(entry) if entry.index == applied + 1 => self.apply(core, entries).await?,
+                Some((entry, _)) if entry.index == applied + 1 => self.apply(core, entries).await?,
                 // They have been pruned.
                 _ => return Err(Failure::Behind),
             }
         }
+        self.hold = None;
         Ok(())
     }
 
-    async fn apply(&mut self, core: &Core, entries: Vec<Entry>) -> Result<()> {
+    async fn apply(&mut self, core: &Core, entries: Vec<(Entry, String)>) -> Result<()> {
         let mvcc = core.mvcc.clone();
+        let (entries, mut writers): (Vec<Entry>, Vec<String>) = entries.into_iter().unzip();
         match blocking(move || mvcc.apply(&entries)).await {
             Ok(outcomes) => {
+                if let Some(writer) = writers.pop() {
+                    core.tail.note(core.mvcc.applied_index(), writer);
+                }
                 self.applied(core, &outcomes);
                 Ok(())
             }
@@ -159,7 +175,7 @@ impl Replica {
         tracing::info!(index = core.mvcc.applied_index(), "filling the replica anew");
         METRICS.reloads.inc();
         let engine = self.engines.make()?;
-        load(core.db.as_ref(), engine.clone()).await?;
+        self.hold = load(&core.db, engine.clone(), &core.tail).await?;
         let mvcc = core.mvcc.clone();
         blocking(move || mvcc.install(engine)).await?;
         self.engines.installed();
@@ -168,4 +184,21 @@ impl Replica {
         core.applied.send_replace(core.mvcc.applied_index());
         Ok(())
     }
+}
+
+/// Stops the store, unless a replica that is behind may have answered.
+fn gone_back(core: &Core, head: &Head) -> Failure {
+    if head.may_lag {
+        let text = "the database server that answers takes no writes and is behind what this server has seen";
+        return DbError::new(DbErrorKind::ReadOnly, text).into();
+    }
+    let error = Error::Unavailable(format!(
+        "the datastore has gone back: this server has seen entry {}, and the entry there, or the last one, \
+         which is {}, is another; as after a restore of an older backup or a failover to a replica that was \
+         behind: restart this server to accept its state",
+        core.mvcc.applied_index(),
+        head.index
+    ));
+    core.contact.fail(error.clone());
+    error.into()
 }

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 
 use prost::Message;
 use skiff_store::Result;
-use skiff_store::mvcc::{Change, Prepared};
+use skiff_store::mvcc::{Change, Prepared, Unreadable};
 
 use super::names;
 use crate::core::statements;
@@ -25,48 +25,58 @@ pub(crate) struct Rows {
     extra: Vec<Vec<Value>>,
     /// Rows of `kine` whose `prev_revision` must be looked up.
     lookups: Vec<(usize, String)>,
+    /// The newest id in `kine` that is before these.
+    present: i64,
 }
 
 const INSERT_KINE: &str = "INSERT INTO kine (id, name, created, deleted, create_revision, prev_revision, \
                            lease, value, old_value) VALUES";
 /// Position of `prev_revision` in those.
 const PREV_REVISION: usize = 5;
+/// In a table that we made, kine's own row has this id.
+const COMPACT_ROW_ID: i64 = 1;
 const INSERT_VERSION: &str = "INSERT INTO skiff_version (id, version, lease) VALUES";
 const INSERT_EXTRA: &str = "INSERT INTO skiff_row (revision, sub, name, value) VALUES";
 
 impl Rows {
-    /// The rows of what was prepared. Reads the replica: blocks.
+    /// The rows of what was prepared; of revisions up to `present`, which are
+    /// there already, what stands beside them. Reads the replica: blocks.
     ///
     /// # Errors
     /// Faults of the replica.
-    pub(crate) fn of(prepared: &Prepared, dialect: &dyn Dialect) -> Result<Self> {
-        let mut rows = Self::default();
-        // Newest row of `kine` of each name within this batch.
-        let mut newest: HashMap<String, i64> = HashMap::new();
-        for change in prepared.changes()? {
-            let name = names::name_of(dialect, &change.key).filter(|_| change.sub == 0);
-            match name {
-                Some(name) => {
-                    rows.add(&change, name, newest.get(name).copied(), prepared);
-                    newest.insert(name.to_owned(), change.revision);
-                }
-                None => rows.add_beside(&change),
+    pub(crate) fn of(prepared: &Prepared, dialect: &dyn Dialect, present: i64) -> Result<Self> {
+        let changes = prepared.changes()?;
+        let (old, new) = changes.split_at(changes.partition_point(|change| change.revision <= present));
+        let mut rows = Self::of_changes(new, dialect, &|lease| prepared.lease_ttl(lease));
+        rows.present = present;
+        for change in old {
+            if let Some(kv) = &change.kv {
+                rows.add_version(change.revision, kv.version, kv.lease);
             }
         }
         Ok(rows)
     }
 
-    /// What stands beside rows that are there already.
-    ///
-    /// # Errors
-    /// Faults of the replica.
-    pub(crate) fn beside(prepared: &Prepared) -> Result<Self> {
-        let mut rows = Self::default();
-        for change in prepared.changes()? {
-            let Some(kv) = &change.kv else { continue };
-            rows.add_version(change.revision, kv.version, kv.lease);
+    /// The rows of changes in their order. `ttl` tells the granted TTL of a lease.
+    pub(crate) fn of_changes(
+        changes: &[Change],
+        dialect: &dyn Dialect,
+        ttl: &dyn Fn(i64) -> Option<i64>,
+    ) -> Self {
+        let mut rows = Self { present: i64::MAX, ..Self::default() };
+        // Newest row of `kine` of each name within this batch.
+        let mut newest: HashMap<String, i64> = HashMap::new();
+        for change in changes {
+            let fits = change.sub == 0 && change.revision > COMPACT_ROW_ID;
+            match names::name_of(dialect, &change.key).filter(|_| fits) {
+                Some(name) => {
+                    rows.add(change, name, newest.get(name).copied(), ttl);
+                    newest.insert(name.to_owned(), change.revision);
+                }
+                None => rows.add_beside(change),
+            }
         }
-        Ok(rows)
+        rows
     }
 
     fn add_version(&mut self, revision: i64, version: i64, lease: i64) {
@@ -75,7 +85,7 @@ impl Rows {
         }
     }
 
-    fn add(&mut self, change: &Change, name: &str, in_batch: Option<i64>, prepared: &Prepared) {
+    fn add(&mut self, change: &Change, name: &str, in_batch: Option<i64>, ttl: &dyn Fn(i64) -> Option<i64>) {
         let id = Value::Int(change.revision);
         let lease = change.kv.as_ref().map_or(0, |kv| kv.lease);
         let version = change.kv.as_ref().map_or(0, |kv| kv.version);
@@ -90,7 +100,7 @@ impl Rows {
         let value = change.kv.as_ref().map(|kv| names::row_value(name, &kv.value, kv.version));
         let old = change.previous.as_ref().map(|(kv, _)| names::row_value(name, &kv.value, kv.version));
         // kine takes the number for the seconds that the row lives.
-        let ttl = if lease == 0 { 0 } else { prepared.lease_ttl(lease).unwrap_or(0) };
+        let ttl = if lease == 0 { 0 } else { ttl(lease).unwrap_or(0) };
         let create_revision = change.kv.as_ref().filter(|_| !created).map_or(0, |kv| kv.create_revision);
         self.kine.push(vec![
             id,
@@ -107,7 +117,7 @@ impl Rows {
     }
 
     fn add_beside(&mut self, change: &Change) {
-        if change.sub == 0 {
+        if change.sub == 0 && change.revision > COMPACT_ROW_ID {
             self.kine.push(gap_row(change.revision));
         }
         let value = change.kv.as_ref().map(|kv| kv.encode_to_vec()).unwrap_or_default();
@@ -136,10 +146,14 @@ impl Rows {
     async fn look_up(&mut self, session: &mut dyn Session) -> Result<(), DbError> {
         let names: HashSet<&String> = self.lookups.iter().map(|(_, name)| name).collect();
         let names: Vec<_> = names.into_iter().cloned().map(Value::Text).collect();
-        // MySQL compares without blanks at the end, and would take two names for one.
-        let sql = "SELECT name, MAX(id) FROM kine WHERE name IN ({}) GROUP BY name, LENGTH(name)";
+        // What another program has written since comes after these. MySQL compares
+        // without blanks at the end, and would take two names for one.
+        let present = self.present;
+        let sql = format!(
+            "SELECT name, MAX(id) FROM kine WHERE name IN ({{}}) AND id <= {present} GROUP BY name, LENGTH(name)"
+        );
         let mut newest = HashMap::new();
-        for row in statements::query_each(session, sql, &names).await? {
+        for row in statements::query_each(session, &sql, &names).await? {
             newest.insert(row.text(0)?.to_owned(), row.int(1)?);
         }
         for (at, name) in &self.lookups {
@@ -151,8 +165,14 @@ impl Rows {
     }
 }
 
+/// Whether a version is a row of `kine` for sure: kine writes more names than we do.
+pub(crate) fn is_in_kine(dialect: &dyn Dialect, version: &Unreadable) -> bool {
+    let fits = version.sub == 0 && version.revision > COMPACT_ROW_ID;
+    fits && names::name_of(dialect, &version.key).is_some()
+}
+
 /// A row that stands for a revision without a change.
-fn gap_row(revision: i64) -> Vec<Value> {
+pub(crate) fn gap_row(revision: i64) -> Vec<Value> {
     let zero = Value::Int(0);
     vec![
         Value::Int(revision),

@@ -84,7 +84,8 @@ pub(crate) async fn prepare(db: &dyn Database) -> Result<()> {
 }
 
 fn is_collision(error: &DbError) -> bool {
-    matches!(error.kind(), DbErrorKind::UniqueViolation | DbErrorKind::Retry)
+    // Postgres may also say that the relation is there although it was not to mind.
+    matches!(error.kind(), DbErrorKind::UniqueViolation | DbErrorKind::Retry) || error.code() == Some("42P07")
 }
 
 async fn create(db: &dyn Database) -> Result<(), DbError> {

@@ -1,18 +1,20 @@
 //! The first start on a database: what a table `kine` holds becomes the state
 //! at the revision of its newest row.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use prost::Message;
 use skiff_store::pb::skiff::v1::{StoredLease, StoredState};
 use skiff_store::{Error, Result};
 
 use super::repair::spelling::{Link, Rename, Spellings};
-use super::{adopt, batch, names, rows, schema, statements, store_error};
-use crate::db::{Database, DbError, DbErrorKind, DialectKind, Row, Session, Value};
+use super::{batch, foreign, names, rows, schema, statements, store_error};
+use crate::db::{Database, DbError, DbErrorKind, Dialect, DialectKind, Row, Session, Value};
 
 /// Rows read at once.
 const PAGE: i64 = 1000;
+/// Attempts beside others that do the same.
+const ATTEMPTS: u32 = 20;
 /// What etcd calls the compacted revision before the first compaction.
 const NEVER_COMPACTED: i64 = -1;
 /// How far back ids are checked for rows that may still be on their way.
@@ -23,22 +25,54 @@ const UNDECIDED: i64 = 1000;
 /// # Errors
 /// The database failed.
 pub(crate) async fn take_over(db: &dyn Database, cluster_version: &str) -> Result<()> {
-    let failed = |error: DbError| store_error(&error);
-    let mut session = db.session().await.map_err(failed)?;
-    let taken = session.query("SELECT id FROM skiff_head WHERE id = 1", &[]).await.map_err(failed)?;
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        match try_take_over(db, cluster_version).await {
+            // Another server did it in the same moment.
+            Err(error)
+                if matches!(error.kind(), DbErrorKind::UniqueViolation | DbErrorKind::Retry)
+                    && attempt < ATTEMPTS => {}
+            done => return done.map_err(|error| store_error(&error)),
+        }
+    }
+}
+
+async fn try_take_over(db: &dyn Database, cluster_version: &str) -> Result<(), DbError> {
+    let mut session = db.session().await?;
+    let taken = session.query("SELECT id FROM skiff_head WHERE id = 1", &[]).await?;
     if !taken.is_empty() {
         return Ok(());
     }
-    let newest = decide_gaps(session.as_mut()).await.map_err(failed)?;
-    session.begin().await.map_err(failed)?;
-    match TakeOver::new(db, cluster_version, newest).run(session.as_mut()).await {
-        Ok(()) => session.commit().await.map_err(failed),
-        // Another server did it in the same moment.
-        Err(error) if error.kind() == DbErrorKind::UniqueViolation => {
-            session.rollback().await.map_err(failed)
-        }
-        Err(error) => Err(failed(error)),
-    }
+    let newest = decide_gaps(session.as_mut()).await?;
+    session.begin().await?;
+    let confused = matches!(db.dialect().kind(), DialectKind::Mysql | DialectKind::Mariadb);
+    let taken = Taken { spellings: confused.then(Spellings::default), ..Taken::default() };
+    let take = TakeOver { db, cluster_version, newest, taken };
+    take.run(session.as_mut()).await?;
+    session.commit().await
+}
+
+/// Takes the rows of kine from one revision to another as they are, as far as its
+/// compaction has left them: versions and leases beside them are written down.
+///
+/// # Errors
+/// The database failed.
+pub(crate) async fn take_rows(
+    session: &mut dyn Session,
+    dialect: &dyn Dialect,
+    after: i64,
+    through: i64,
+) -> Result<(), DbError> {
+    // Beside us the table compares names by their bytes.
+    let mut taken = Taken::default();
+    taken.note_versions(session, after, through).await?;
+    let ids: Vec<_> = taken.leases().iter().map(|lease| Value::Int(lease.id)).collect();
+    let known = statements::query_each(session, "SELECT id FROM skiff_lease WHERE id IN ({})", &ids).await?;
+    let known = known.iter().map(|row| row.int(0)).collect::<Result<HashSet<_>, _>>()?;
+    let mut leases = taken.leases();
+    leases.retain(|lease| !known.contains(&lease.id));
+    batch::write_taken_leases(session, dialect, &leases).await
 }
 
 /// Takes the ids that were left out lately, so that no row can appear there
@@ -66,31 +100,25 @@ struct TakeOver<'a> {
     cluster_version: &'a str,
     /// The newest id up to which all is decided.
     newest: i64,
+    taken: Taken,
+}
+
+/// What rows of kine tell beside what is in them.
+#[derive(Default)]
+struct Taken {
     /// The version each name has.
     versions: HashMap<String, i64>,
-    /// The TTL that the newest row of each name has, and its id.
-    leased: HashMap<String, (i64, i64)>,
+    /// The TTL that the newest row of each name has.
+    leased: HashMap<String, i64>,
     /// Where names may have been taken for each other.
     spellings: Option<Spellings>,
 }
 
-impl<'a> TakeOver<'a> {
-    fn new(db: &'a dyn Database, cluster_version: &'a str, newest: i64) -> Self {
-        let confused = matches!(db.dialect().kind(), DialectKind::Mysql | DialectKind::Mariadb);
-        Self {
-            db,
-            cluster_version,
-            newest,
-            versions: HashMap::new(),
-            leased: HashMap::new(),
-            spellings: confused.then(Spellings::default),
-        }
-    }
-
+impl TakeOver<'_> {
     async fn run(mut self, session: &mut dyn Session) -> Result<(), DbError> {
         let dialect = self.db.dialect();
         let revision = self.newest.max(1);
-        let compacted = adopt::compacted_by_others(session).await?;
+        let compacted = foreign::compacted(session).await?;
         keep_one_compact_row(session).await?;
         let stored = StoredState {
             revision,
@@ -109,26 +137,33 @@ impl<'a> TakeOver<'a> {
             Value::Bytes(stored.encode_to_vec().into()),
         ];
         session.execute(sql, &arguments).await?;
-        self.note_versions(session, revision).await?;
-        batch::write_taken_leases(session, dialect, &self.leases()).await?;
+        self.taken.note_versions(session, 0, revision).await?;
+        batch::write_taken_leases(session, dialect, &self.taken.leases()).await?;
         if revision > 1 {
-            tracing::info!(revision, keys = self.versions.len(), "a database of kine is taken over");
+            tracing::info!(revision, keys = self.taken.versions.len(), "a database of kine is taken over");
         }
         Ok(())
     }
+}
 
+impl Taken {
     /// Writes down what kine does not keep: the versions, as far as the rows
     /// tell them, and which lease a row belongs to.
-    async fn note_versions(&mut self, session: &mut dyn Session, revision: i64) -> Result<(), DbError> {
-        let mut after = 0;
+    async fn note_versions(
+        &mut self,
+        session: &mut dyn Session,
+        mut after: i64,
+        through: i64,
+    ) -> Result<(), DbError> {
         loop {
+            // Of all values only those that tell a version.
             let sql = format!(
                 "SELECT id, {}, created, deleted, lease, create_revision, prev_revision, CASE WHEN name = ? \
                  THEN value END FROM kine WHERE id > ? AND id <= ? ORDER BY id LIMIT {PAGE}",
                 names::NAME
             );
             let telling = Value::Text(names::API_SERVER_ROW.to_owned());
-            let rows = session.query(&sql, &[telling, Value::Int(after), Value::Int(revision)]).await?;
+            let rows = session.query(&sql, &[telling, Value::Int(after), Value::Int(through)]).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.int(0)?;
             let (mut beside, mut renames) = (Vec::new(), Vec::new());
@@ -183,7 +218,7 @@ impl<'a> TakeOver<'a> {
         let version = told.unwrap_or(counted);
         let ttl = row.opt_int(4)?.unwrap_or(0);
         self.versions.insert(name.to_owned(), version);
-        self.leased.insert(name.to_owned(), (id, ttl));
+        self.leased.insert(name.to_owned(), ttl);
         let noted = version > 1 || ttl > 0;
         Ok(noted.then(|| vec![Value::Int(id), Value::Int(version), Value::Int(ttl)]))
     }
@@ -191,7 +226,7 @@ impl<'a> TakeOver<'a> {
     /// kine's leases are their TTLs: one lease for each, from now on.
     fn leases(&self) -> Vec<StoredLease> {
         let ttls: BTreeMap<i64, ()> =
-            self.leased.values().filter(|(_, ttl)| *ttl > 0).map(|(_, ttl)| (*ttl, ())).collect();
+            self.leased.values().filter(|ttl| **ttl > 0).map(|ttl| (*ttl, ())).collect();
         ttls.into_keys().map(|ttl| StoredLease { id: ttl, ttl, remaining_ttl: 0 }).collect()
     }
 }

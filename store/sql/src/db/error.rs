@@ -36,6 +36,9 @@ pub struct DbError {
     message: String,
 }
 
+/// The code of an error of TLS, which no database gives.
+const TLS: &str = "tls";
+
 impl DbError {
     /// An error of `kind` with `message`.
     pub fn new(kind: DbErrorKind, message: impl Into<String>) -> Self {
@@ -65,12 +68,18 @@ impl DbError {
                 let message = format!("the database reports (code {shown}): {}", error.message());
                 Self { kind, code, message }
             }
+            // How the driver tells of what TLS objects to.
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Self {
+                kind: DbErrorKind::ConnectionLost,
+                code: Some(TLS.to_owned()),
+                message: format!("the secure connection to the database failed: {error}"),
+            },
             sqlx::Error::Io(error) => Self::new(
                 DbErrorKind::ConnectionLost,
                 format!("the connection to the database broke: {error}"),
             ),
             sqlx::Error::Tls(error) => {
-                Self::new(DbErrorKind::Unreachable, format!("no secure connection to the database: {error}"))
+                Self::new(DbErrorKind::Denied, format!("no secure connection to the database: {error}"))
             }
             sqlx::Error::Protocol(error) => Self::new(
                 DbErrorKind::ConnectionLost,
@@ -84,10 +93,12 @@ impl DbError {
     }
 
     /// The same error as one of opening a connection, where a broken connection
-    /// means that there is none.
+    /// means that there is none, and a certificate that was not accepted that
+    /// none is to be had.
     pub(super) fn while_opening(mut self, what: &str) -> Self {
         if matches!(self.kind, DbErrorKind::ConnectionLost) {
-            self.kind = DbErrorKind::Unreachable;
+            let insecure = self.code.as_deref() == Some(TLS);
+            self.kind = if insecure { DbErrorKind::Denied } else { DbErrorKind::Unreachable };
         }
         self.message = format!("opening {what}: {}", self.message);
         self

@@ -12,6 +12,7 @@
 
 mod dialect;
 mod error;
+mod hosts;
 mod mysql;
 mod observe;
 mod options;
@@ -55,6 +56,10 @@ pub trait Session: Send {
     /// Makes the transaction's work last. Fails, having undone it, where an
     /// earlier statement of it failed.
     async fn commit(&mut self) -> Result<(), DbError>;
+
+    /// Whether a commit that succeeded is to be looked for in the database: a
+    /// node of a cluster may undo it for what another node has committed.
+    fn commit_needs_proof(&self) -> bool;
 
     /// Undoes the transaction's work.
     async fn rollback(&mut self) -> Result<(), DbError>;

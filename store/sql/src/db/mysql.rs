@@ -1,6 +1,7 @@
 //! The driver for MySQL and MariaDB.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,13 +24,49 @@ const NO_DATABASE: &str = "1049";
 /// silently changed data, and `||` and quotes as the server has them by default.
 const SETUP: &str = "SET NAMES utf8mb4, SESSION time_zone = '+00:00', \
      SESSION sql_mode = 'STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION,ERROR_FOR_DIVISION_BY_ZERO', \
-     SESSION autocommit = 1";
+     SESSION autocommit = 1, SESSION net_read_timeout = 30, SESSION net_write_timeout = 30, \
+     SESSION innodb_lock_wait_timeout = 20";
+
+/// Begin and end a transaction, and what follows its end.
+struct Bounds {
+    begin: &'static str,
+    commit: &'static str,
+    rollback: &'static str,
+    settle: Option<&'static str>,
+}
+
+/// A server that vanishes in a transaction keeps its locks for half a minute,
+/// not for the hours after which an idle session is closed. Between
+/// transactions it may be idle for as long as before (see [`IDLE`]).
+const ALONE: Bounds = Bounds {
+    begin: "START TRANSACTION; SET SESSION wait_timeout = 30",
+    commit: "SET SESSION wait_timeout = @skiff_wait_timeout; COMMIT",
+    rollback: "ROLLBACK; SET SESSION wait_timeout = @skiff_wait_timeout",
+    settle: None,
+};
+
+/// Galera undoes a transaction at any moment, for what another node has
+/// committed. Were one statement not told, the rest would be a transaction of
+/// its own: a savepoint shows that it is still the same one, and no statement
+/// commits by itself. Nothing may follow COMMIT in one text: MariaDB then
+/// does not tell that it failed.
+const GALERA: Bounds = Bounds {
+    begin: "START TRANSACTION; SET SESSION wait_timeout = 30, SESSION autocommit = 0; SAVEPOINT skiff",
+    commit: "RELEASE SAVEPOINT skiff; COMMIT",
+    rollback: "ROLLBACK",
+    settle: Some("SET SESSION wait_timeout = @skiff_wait_timeout, SESSION autocommit = 1"),
+};
+
+/// Notes for how long the session may be idle.
+const IDLE: &str = "SET @skiff_wait_timeout = @@SESSION.wait_timeout";
 
 struct MysqlDriver {
     options: MySqlConnectOptions,
     connect_timeout: Duration,
     setup: String,
     mariadb: bool,
+    /// Whether it is a node of a Galera cluster.
+    galera: AtomicBool,
     shown: String,
 }
 
@@ -43,6 +80,7 @@ pub(super) async fn connect(
         connect_timeout: endpoint.connect_timeout,
         setup: setup(endpoint),
         mariadb: false,
+        galera: AtomicBool::new(false),
         shown: format!("the database {}", crate::endpoint::Endpoint::Mysql(endpoint.clone())),
     };
     let mut first = match driver.open().await {
@@ -97,7 +135,7 @@ fn setup(endpoint: &MysqlEndpoint) -> String {
         setup.push_str(&format!(", {name} = {value}"));
     }
     // Last, for what is above relies on it.
-    setup.push_str("; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED");
+    setup.push_str(&format!("; SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; {IDLE}"));
     setup
 }
 
@@ -115,17 +153,22 @@ async fn create(driver: &MysqlDriver, endpoint: &MysqlEndpoint) -> Result<(), Db
 }
 
 impl MysqlDriver {
+    fn bounds(&self) -> &'static Bounds {
+        if self.galera.load(Ordering::Relaxed) { &GALERA } else { &ALONE }
+    }
+
     async fn open_with(&self, options: &MySqlConnectOptions) -> Result<MySqlConnection, DbError> {
         let opening = async {
             let mut connection = options.connect().await.map_err(|error| failed(&error))?;
             self.simple(&mut connection, &self.setup).await?;
-            let known = "SHOW VARIABLES WHERE Variable_name IN ('wsrep_on', 'idle_transaction_timeout')";
+            let known = "SHOW VARIABLES WHERE Variable_name = 'wsrep_on'";
             for row in self.query(&mut connection, known, &[]).await? {
                 let statement = match (row.text(0)?, row.text(1)?) {
                     // A read waits for what the other nodes have committed.
-                    ("wsrep_on", "ON") => "SET SESSION wsrep_sync_wait = 1",
-                    // MariaDB's: a server that vanishes in a transaction must not hold its locks.
-                    ("idle_transaction_timeout", _) => "SET SESSION idle_transaction_timeout = 30",
+                    ("wsrep_on", "ON") => {
+                        self.galera.store(true, Ordering::Relaxed);
+                        "SET SESSION wsrep_sync_wait = 1"
+                    }
                     _ => continue,
                 };
                 self.simple(&mut connection, statement).await?;
@@ -188,12 +231,29 @@ impl Driver for MysqlDriver {
     }
 
     fn begin_sql(&self) -> &'static str {
-        "START TRANSACTION"
+        self.bounds().begin
+    }
+
+    fn commit_needs_proof(&self) -> bool {
+        self.galera.load(Ordering::Relaxed)
+    }
+
+    fn commit_sql(&self) -> &'static str {
+        self.bounds().commit
+    }
+
+    fn rollback_sql(&self) -> &'static str {
+        self.bounds().rollback
+    }
+
+    fn settle_sql(&self) -> Option<&'static str> {
+        self.bounds().settle
     }
 
     fn snapshot_sql(&self) -> &'static str {
-        // The level is that of the next transaction only.
-        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"
+        // The level is that of the next transaction only; the savepoint is what ending it asks for.
+        "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION WITH CONSISTENT SNAPSHOT, READ \
+         ONLY; SAVEPOINT skiff"
     }
 }
 
@@ -260,6 +320,8 @@ fn kind_of(number: u16, message: &str) -> DbErrorKind {
         // Deadlock (also a transaction that lost against another Galera or
         // group member), lock wait, and MariaDB's and MySQL's snapshot conflicts.
         1213 | 1205 | 1020 | 3101 | 3572 | 4085 => DbErrorKind::Retry,
+        // Of a savepoint: the transaction that had it was undone (see `GALERA`).
+        1305 if message.contains("SAVEPOINT") => DbErrorKind::Retry,
         1290 | 1836 | 1792 | 3707 => DbErrorKind::ReadOnly,
         1021 | 1114 | 1041 | 1037 | 1038 => DbErrorKind::DiskFull,
         // "Got error 28 from storage engine": no space left on the device.
@@ -267,7 +329,7 @@ fn kind_of(number: u16, message: &str) -> DbErrorKind {
         // Shutting down, killed, gone.
         1053 | 1079 | 1080 | 1180 | 1317 | 1927 | 2006 | 2013 | 3169 | 4031 => DbErrorKind::ConnectionLost,
         1040 | 1042 | 1043 | 1047 | 1129 | 1130 | 1203 | 1226 => DbErrorKind::Unreachable,
-        1044 | 1045 | 1142 | 1143 | 1227 | 1251 | 1370 | 1698 | 3118 => DbErrorKind::Denied,
+        1044 | 1045 | 1142 | 1143 | 1227 | 1251 | 1370 | 1698 | 3118 | 3159 => DbErrorKind::Denied,
         1049 | 1146 | 1051 => DbErrorKind::Missing,
         _ => DbErrorKind::Other,
     }

@@ -47,7 +47,9 @@ pub(super) async fn observe<T>(
 
 /// A name for a kind of statement: what it does, and to which table.
 fn name(sql: &str) -> String {
-    let verb = sql.split_whitespace().next().unwrap_or_default();
+    // Other statements may go before it in the same text.
+    let verb = if sql.ends_with("COMMIT") { "COMMIT" } else { sql };
+    let verb = verb.split_whitespace().next().unwrap_or_default();
     let verb = ["SELECT", "INSERT", "UPDATE", "DELETE", "WITH", "BEGIN", "START", "COMMIT", "ROLLBACK"]
         .into_iter()
         .find(|known| verb.trim_end_matches(';').eq_ignore_ascii_case(known))
@@ -68,6 +70,7 @@ mod tests {
         assert_eq!(name("SELECT MAX(id) FROM kine"), "select_kine");
         assert_eq!(name("insert INTO skiff_log (idx) VALUES (?)"), "insert_skiff_log");
         assert_eq!(name("COMMIT"), "commit");
+        assert_eq!(name("SET a = 1; COMMIT"), "commit");
         assert_eq!(name("VACUUM kine"), "other_kine");
         assert_eq!(name(""), "other");
     }

@@ -56,6 +56,22 @@ pub(super) trait Driver: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<u64, DbError>>;
     /// Begins a writing transaction.
     fn begin_sql(&self) -> &'static str;
+    /// See [`Session::commit_needs_proof`].
+    fn commit_needs_proof(&self) -> bool {
+        false
+    }
+    /// Commits.
+    fn commit_sql(&self) -> &'static str {
+        "COMMIT"
+    }
+    /// Rolls back.
+    fn rollback_sql(&self) -> &'static str {
+        "ROLLBACK"
+    }
+    /// What is to follow the end of a transaction, in a call of its own.
+    fn settle_sql(&self) -> Option<&'static str> {
+        None
+    }
     /// Begins a transaction that reads one moment.
     fn snapshot_sql(&self) -> &'static str;
     /// Whether a statement outside of a transaction needs one of its own.
@@ -139,6 +155,9 @@ impl<D: Driver> Pool<D> {
                 || matches!(tokio::time::timeout(PING_LIMIT, pooled.connection.ping()).await, Ok(Ok(())))
             {
                 return Ok((pooled, permit));
+            } else {
+                // The others are likely to be as dead, and each would take as long to find out.
+                self.reap(true);
             }
         }
         let connection = self.driver.open().await?;

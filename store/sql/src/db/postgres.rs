@@ -9,15 +9,16 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{
-    PgArguments, PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgRow, PgSslMode, types::Oid,
+    PgArguments, PgConnectOptions, PgConnection, PgListener, PgPoolOptions, PgRow, types::Oid,
 };
-use sqlx::{Arguments, AssertSqlSafe, ConnectOptions, Connection, Row as _, TypeInfo, ValueRef};
+use sqlx::{Arguments, AssertSqlSafe, Connection, Row as _, TypeInfo, ValueRef};
 
 use super::dialect::Postgres;
+use super::hosts::Hosts;
 use super::placeholders::Placeholders;
 use super::pool::{Driver, Pool};
 use super::{Database, DbError, DbErrorKind, Dialect, Listener, PoolOptions, Row, Value, probe};
-use crate::endpoint::{Endpoint, PostgresEndpoint, PostgresHost, PostgresTls};
+use crate::endpoint::PostgresEndpoint;
 
 /// SQLSTATE: the database does not exist.
 const NO_DATABASE: &str = "3D000";
@@ -27,9 +28,8 @@ const NO_DATABASE: &str = "3D000";
 const FOREIGN_STATEMENT: [&str; 2] = ["26000", "42P05"];
 
 struct PostgresDriver {
-    hosts: Vec<PgConnectOptions>,
+    hosts: Hosts,
     connect_timeout: Duration,
-    shown: String,
     placeholders: Placeholders,
     /// Whether the server's session stays ours between transactions. Behind
     /// PgBouncer in transaction mode it does not.
@@ -42,9 +42,8 @@ pub(super) async fn connect(
     options: &PoolOptions,
 ) -> Result<Arc<dyn Database>, DbError> {
     let driver = PostgresDriver {
-        hosts: endpoint.hosts.iter().map(|host| connect_options(endpoint, host)).collect(),
+        hosts: Hosts::new(endpoint),
         connect_timeout: endpoint.connect_timeout,
-        shown: format!("the database {}", Endpoint::Postgres(endpoint.clone())),
         placeholders: Placeholders::default(),
         own_session: AtomicBool::new(endpoint.prepared_statements.unwrap_or(true)),
     };
@@ -65,47 +64,10 @@ pub(super) async fn connect(
     Ok(Pool::start(driver, options, first))
 }
 
-fn connect_options(endpoint: &PostgresEndpoint, host: &PostgresHost) -> PgConnectOptions {
-    let mut options = PgConnectOptions::new_without_pgpass()
-        .host(&host.host)
-        .port(host.port)
-        .username(&endpoint.user)
-        .database(&endpoint.database)
-        .application_name(&endpoint.application_name)
-        .ssl_mode(match endpoint.ssl_mode {
-            PostgresTls::Disable => PgSslMode::Disable,
-            PostgresTls::Allow => PgSslMode::Allow,
-            PostgresTls::Prefer => PgSslMode::Prefer,
-            PostgresTls::Require => PgSslMode::Require,
-            PostgresTls::VerifyCa => PgSslMode::VerifyCa,
-            PostgresTls::VerifyFull => PgSslMode::VerifyFull,
-        })
-        // Poolers refuse start-up parameters that they do not know.
-        .extra_float_digits(None)
-        .disable_statement_logging();
-    if host.host.starts_with('/') {
-        options = options.socket(&host.host);
-    }
-    if !endpoint.settings.is_empty() {
-        options = options.options(endpoint.settings.iter().map(|(name, value)| (name, value)));
-    }
-    if let Some(password) = &endpoint.password {
-        options = options.password(password.reveal());
-    }
-    if let Some(file) = &endpoint.tls.ca_file {
-        options = options.ssl_root_cert(file);
-    }
-    if let (Some(cert), Some(key)) = (&endpoint.tls.cert_file, &endpoint.tls.key_file) {
-        options = options.ssl_client_cert(cert).ssl_client_key(key);
-    }
-    options
-}
-
 async fn create(driver: &PostgresDriver, endpoint: &PostgresEndpoint) -> Result<(), DbError> {
     let mut maintenance = endpoint.clone();
     maintenance.database = "postgres".to_owned();
-    let hosts: Vec<_> = endpoint.hosts.iter().map(|host| connect_options(&maintenance, host)).collect();
-    let mut connection = driver.open_any(&hosts).await?;
+    let mut connection = Hosts::new(&maintenance).open().await?;
     let name = endpoint.database.replace('"', "\"\"");
     match driver.simple(&mut connection, &format!("CREATE DATABASE \"{name}\"")).await {
         // Another server made it in the meantime.
@@ -118,23 +80,6 @@ async fn create(driver: &PostgresDriver, endpoint: &PostgresEndpoint) -> Result<
 }
 
 impl PostgresDriver {
-    /// Connects to the first host that can be had.
-    async fn open_any(&self, hosts: &[PgConnectOptions]) -> Result<PgConnection, DbError> {
-        let mut last = None;
-        for options in hosts {
-            let limit = self.connect_timeout;
-            let opened = match tokio::time::timeout(limit, options.connect()).await {
-                Ok(opened) => opened.map_err(|error| failed(&error)),
-                Err(_) => Err(DbError::new(DbErrorKind::Unreachable, format!("no answer within {limit:?}"))),
-            };
-            match opened.map_err(|error| error.while_opening(&self.shown)) {
-                Err(error) if error.kind() == DbErrorKind::Unreachable => last = Some(error),
-                other => return other,
-            }
-        }
-        Err(last.unwrap_or_else(|| DbError::new(DbErrorKind::Other, "the endpoint names no host")))
-    }
-
     fn keeps_statements(&self) -> bool {
         self.own_session.load(Ordering::Relaxed)
     }
@@ -159,7 +104,7 @@ impl Driver for PostgresDriver {
     }
 
     fn open(&self) -> BoxFuture<'_, Result<PgConnection, DbError>> {
-        Box::pin(self.open_any(&self.hosts))
+        Box::pin(self.hosts.open())
     }
 
     fn query<'a>(
@@ -226,10 +171,10 @@ impl Driver for PostgresDriver {
             // Proves that a host can be had, and says why not; the driver's
             // listener takes its connection from a pool of its own.
             let mut last = None;
-            for options in &self.hosts {
+            for options in self.hosts.options() {
                 match listen_on(options.clone(), channel, self.connect_timeout).await {
                     Ok(listener) => return Ok(Some(Box::new(listener) as Box<dyn Listener>)),
-                    Err(error) => last = Some(error.while_opening(&self.shown)),
+                    Err(error) => last = Some(self.hosts.while_opening(error)),
                 }
             }
             Err(last.unwrap_or_else(|| DbError::new(DbErrorKind::Other, "the endpoint names no host")))
@@ -319,21 +264,23 @@ fn cell(row: &PgRow, at: usize) -> Result<Value, sqlx::Error> {
     }
 }
 
-fn failed(error: &sqlx::Error) -> DbError {
+pub(super) fn failed(error: &sqlx::Error) -> DbError {
     DbError::from_driver(error, class)
 }
 
 fn class(error: &dyn DatabaseError) -> (DbErrorKind, Option<String>) {
     let code = error.code().map(|code| code.into_owned());
-    (code.as_deref().map_or(DbErrorKind::Other, kind_of), code)
+    (code.as_deref().map_or(DbErrorKind::Other, |code| kind_of(code, error.message())), code)
 }
 
-fn kind_of(code: &str) -> DbErrorKind {
+fn kind_of(code: &str, message: &str) -> DbErrorKind {
     match code {
         "23505" => DbErrorKind::UniqueViolation,
         "40003" => DbErrorKind::ConnectionLost,
         "40001" | "40P01" | "55P03" => DbErrorKind::Retry,
         "25006" => DbErrorKind::ReadOnly,
+        // A standby says so of a transaction that is to write.
+        "0A000" if message.contains("recovery") => DbErrorKind::ReadOnly,
         "53100" | "53200" | "53400" => DbErrorKind::DiskFull,
         // Shut down or crashed in the middle of a call.
         "57P01" | "57P02" | "25P03" | "25P04" => DbErrorKind::ConnectionLost,

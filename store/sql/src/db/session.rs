@@ -110,11 +110,23 @@ impl<D: Driver> PooledSession<D> {
         // After an error nobody knows what is still open: only a success is
         // idle again.
         let result = self.simple(sql).await;
-        if result.is_ok() {
-            self.state = State::Idle;
+        match &result {
+            Ok(_) => self.state = if self.settle().await { State::Idle } else { State::Broken },
+            // Undone for certain: rolling back clears the rest.
+            Err(error) if error.kind() == DbErrorKind::Retry => self.state = State::Spoilt,
+            Err(_) => {}
         }
         self.writer = None;
         result.map(drop)
+    }
+
+    /// Makes the session what it is between transactions; false where it cannot be used any more. That a
+    /// transaction has ended well is not touched by it.
+    async fn settle(&mut self) -> bool {
+        match self.pool.driver.settle_sql() {
+            Some(sql) => self.simple(sql).await.is_ok(),
+            None => true,
+        }
     }
 
     /// Whether a call needs a transaction around it, which it then begins.
@@ -129,7 +141,7 @@ impl<D: Driver> PooledSession<D> {
     async fn unwrap<T>(&mut self, wrapped: bool, result: Result<T, DbError>) -> Result<T, DbError> {
         if wrapped {
             match &result {
-                Ok(_) => self.end_with("COMMIT").await?,
+                Ok(_) => self.end_with(self.pool.driver.commit_sql()).await?,
                 // The first error is the one to tell.
                 Err(_) => drop(self.rollback().await),
             }
@@ -203,7 +215,7 @@ impl<D: Driver> Session for PooledSession<D> {
 
     async fn commit(&mut self) -> Result<(), DbError> {
         match self.state {
-            State::Open => self.end_with("COMMIT").await,
+            State::Open => self.end_with(self.pool.driver.commit_sql()).await,
             State::Spoilt => {
                 self.rollback().await?;
                 Err(DbError::new(
@@ -220,12 +232,16 @@ impl<D: Driver> Session for PooledSession<D> {
         match self.state {
             State::Idle => Ok(()),
             State::Broken => self.enter().map(drop),
-            State::Open | State::Spoilt => self.end_with("ROLLBACK").await,
+            State::Open | State::Spoilt => self.end_with(self.pool.driver.rollback_sql()).await,
         }
     }
 
     fn in_transaction(&self) -> bool {
         matches!(self.state, State::Open | State::Spoilt)
+    }
+
+    fn commit_needs_proof(&self) -> bool {
+        self.pool.driver.commit_needs_proof()
     }
 
     fn set_limit(&mut self, limit: Duration) {

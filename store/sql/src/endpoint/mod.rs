@@ -5,6 +5,7 @@
 
 mod error;
 mod external;
+mod hosts;
 mod mysql;
 mod postgres;
 mod query;
@@ -19,8 +20,9 @@ use std::fmt;
 
 pub use error::EndpointError;
 pub use external::EtcdEndpoint;
+pub use hosts::{PostgresHost, PostgresTarget};
 pub use mysql::{MysqlAddress, MysqlEndpoint, MysqlTls};
-pub use postgres::{PostgresEndpoint, PostgresHost, PostgresTls};
+pub use postgres::{PostgresEndpoint, PostgresTls};
 pub use secret::Secret;
 pub use sqlite::{SqliteEndpoint, Synchronous};
 pub use tls::TlsFiles;

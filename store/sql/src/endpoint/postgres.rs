@@ -4,15 +4,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::hosts::{self, PostgresHost, PostgresTarget};
 use super::{DEFAULT_DATABASE, EndpointError, Secret, TlsFiles, query};
-
-const DEFAULT_PORT: u16 = 5432;
 
 /// How long opening a connection may take where nothing is said.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The most hosts tried.
-const MAX_HOSTS: usize = 16;
 
 /// The `sslmode` of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,20 +27,13 @@ pub enum PostgresTls {
     VerifyFull,
 }
 
-/// One server: a host name or address, or the folder of a socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PostgresHost {
-    /// A name, an address without brackets, or a folder beginning with `/`.
-    pub host: String,
-    /// Its port, which also names the socket's file.
-    pub port: u16,
-}
-
 /// A Postgres database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PostgresEndpoint {
     /// The servers, tried in their order.
     pub hosts: Vec<PostgresHost>,
+    /// Which of them will do.
+    pub target: PostgresTarget,
     /// The role.
     pub user: String,
     /// Its password.
@@ -91,7 +80,8 @@ pub(super) fn parse(rest: &str, tls: TlsFiles) -> Result<PostgresEndpoint, Endpo
     let (user, password) = login_of(login)?;
     let database = query::decode(path, "the database's name")?.to_lowercase();
     let mut endpoint = PostgresEndpoint {
-        hosts: hosts_of(hosts)?,
+        hosts: hosts::in_url(hosts)?,
+        target: PostgresTarget::ReadWrite,
         user,
         password,
         database: if database.is_empty() { DEFAULT_DATABASE.to_owned() } else { database },
@@ -102,13 +92,17 @@ pub(super) fn parse(rest: &str, tls: TlsFiles) -> Result<PostgresEndpoint, Endpo
         application_name: "skiff".to_owned(),
         settings: Vec::new(),
     };
-    let mut ssl_mode = None;
+    let (mut ssl_mode, mut ports) = (None, None);
     for (name, value) in query::pairs(parameters)? {
-        if name == "sslmode" {
-            ssl_mode = Some(mode_of(&value)?);
-        } else {
-            endpoint.apply(name, value)?;
+        match name.as_str() {
+            "sslmode" => ssl_mode = Some(mode_of(&value)?),
+            // Whatever the order of the two.
+            "port" => ports = Some(value),
+            _ => endpoint.apply(name, value)?,
         }
+    }
+    if let Some(ports) = ports {
+        hosts::set_ports(&mut endpoint.hosts, &ports)?;
     }
     endpoint.tls.check()?;
     endpoint.ssl_mode = endpoint.effective_mode(ssl_mode);
@@ -126,22 +120,6 @@ fn login_of(login: Option<&str>) -> Result<(String, Option<Secret>), EndpointErr
     let user = query::decode(user, "the user")?;
     let password = password.map(|text| query::decode(text, "the password")).transpose()?;
     Ok((if user.is_empty() { "postgres".to_owned() } else { user }, password.map(Secret::new)))
-}
-
-fn hosts_of(text: &str) -> Result<Vec<PostgresHost>, EndpointError> {
-    let hosts: Vec<PostgresHost> = text
-        .split(',')
-        .map(|one| {
-            let (host, port) = query::host_and_port(one, DEFAULT_PORT)?;
-            let host = query::decode(&host, "the host")?;
-            let host = if host.is_empty() { "localhost".to_owned() } else { host };
-            Ok(PostgresHost { host, port })
-        })
-        .collect::<Result<_, EndpointError>>()?;
-    if hosts.len() > MAX_HOSTS {
-        return Err(EndpointError::new(format!("the Postgres endpoint lists more than {MAX_HOSTS} hosts")));
-    }
-    Ok(hosts)
 }
 
 fn mode_of(value: &str) -> Result<PostgresTls, EndpointError> {
@@ -166,11 +144,10 @@ impl PostgresEndpoint {
             "user" => self.user = value,
             "password" => self.password = Some(Secret::new(value)),
             "dbname" | "database" => self.database = value.to_lowercase(),
-            "host" => self.hosts = hosts_of(&value.replace('/', "%2F"))?,
-            "port" => {
-                let port = query::port(&value)?;
-                self.hosts.iter_mut().for_each(|host| host.port = port);
-            }
+            "host" => self.hosts = hosts::in_parameter(&value)?,
+            "target_session_attrs" => self.target = PostgresTarget::parse(&value)?,
+            // There is one primary at most.
+            "load_balance_hosts" => {}
             "sslrootcert" => self.tls.ca_file = Some(PathBuf::from(value)),
             "sslcert" => self.tls.cert_file = Some(PathBuf::from(value)),
             "sslkey" => self.tls.key_file = Some(PathBuf::from(value)),

@@ -106,6 +106,42 @@ fn postgres_takes_urls() {
 }
 
 #[test]
+fn postgres_takes_several_hosts() {
+    let host = |host: &str, port| PostgresHost { host: host.into(), port };
+    let cases = [
+        ("postgres://a:1,b:2,[::1]:3/db", vec![host("a", 1), host("b", 2), host("::1", 3)]),
+        ("postgres://a,b:2/", vec![host("a", 5432), host("b", 2)]),
+        ("postgres:///db?host=a,b&port=1,2", vec![host("a", 1), host("b", 2)]),
+        ("postgres:///db?port=1,2&host=a,b", vec![host("a", 1), host("b", 2)]),
+        ("postgres:///db?host=a,::1,/run/x&port=7", vec![host("a", 7), host("::1", 7), host("/run/x", 7)]),
+        ("postgres:///db?host=a,b:3", vec![host("a", 5432), host("b", 3)]),
+        ("postgres://x,y/db?port=,8", vec![host("x", 5432), host("y", 8)]),
+    ];
+    for (text, hosts) in cases {
+        assert_eq!(postgres(text).hosts, hosts, "{text}");
+    }
+    for (text, target) in [
+        ("postgres://a,b/", PostgresTarget::ReadWrite),
+        ("postgres://a,b/?target_session_attrs=read-write", PostgresTarget::ReadWrite),
+        ("postgres://a,b/?target_session_attrs=primary", PostgresTarget::Primary),
+        ("postgres://a,b/?target_session_attrs=any", PostgresTarget::Primary),
+    ] {
+        assert_eq!(postgres(text).target, target, "{text}");
+    }
+    for wrong in [
+        "postgres://a,b/?target_session_attrs=standby",
+        "postgres://a,b/?target_session_attrs=prefer-standby",
+        "postgres://a,b/?target_session_attrs=read-only",
+        "postgres://a,b/?target_session_attrs=maybe",
+        "postgres://a,b/?port=1,2,3",
+        "postgres://a,b/?port=1,x",
+        &format!("postgres://{}/", vec!["a"; 17].join(",")),
+    ] {
+        parse(wrong).expect_err(wrong);
+    }
+}
+
+#[test]
 fn files_for_tls_turn_verification_on() {
     let with = |text: &str, tls: TlsFiles| match Endpoint::parse(text, tls) {
         Ok(Endpoint::Postgres(endpoint)) => endpoint.ssl_mode,

@@ -7,7 +7,7 @@ use skiff_sql::endpoint::{Endpoint, TlsFiles};
 use skiff_sql::{SqlConfig, SqlStore};
 use skiff_store::clock::SystemClock;
 
-use crate::support::{self, TestDatabase};
+use crate::support::{self, Proxy, TestDatabase};
 
 /// A kind of database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +56,16 @@ impl Base {
     /// Where it is.
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// The same, by a way that can fall silent.
+    pub(crate) async fn through_a_proxy(self) -> (Proxy, Self) {
+        let tail = self.endpoint.rsplit_once("127.0.0.1:").expect("an address").1;
+        let digits = tail.find(|c: char| !c.is_ascii_digit()).expect("the end of the port");
+        let port: u16 = tail[..digits].parse().expect("a port");
+        let way = Proxy::start(port).await;
+        let endpoint = self.endpoint.replace(&port.to_string(), &way.port.to_string());
+        (way, Self { kind: self.kind, endpoint, _database: self._database })
     }
 
     /// Connects to it.

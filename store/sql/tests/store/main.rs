@@ -8,9 +8,14 @@ mod base;
 mod beside;
 mod conformance;
 mod faults;
+mod galera;
+mod hosts;
 mod kine;
+mod mended;
 mod servers;
 mod takeover;
+mod tls;
+mod vanished;
 
 /// Runs tests on every kind of database.
 macro_rules! on_each {

@@ -13,12 +13,18 @@ pub struct MariadbServer {
     folder: Scratch,
     pub port: u16,
     disk: Disk,
+    extra: Vec<String>,
     process: Option<Process>,
 }
 
 impl MariadbServer {
     /// Makes a data folder and starts it.
     pub fn start(disk: Disk) -> Self {
+        Self::start_with(disk, &[])
+    }
+
+    /// As `start`, with more arguments.
+    pub fn start_with(disk: Disk, arguments: &[&str]) -> Self {
         let folder = Scratch::new("skiff-mariadb-");
         let mut install = Command::new("mariadb-install-db");
         install.arg("--no-defaults").arg(format!("--datadir={}", folder.path().join("data").display()));
@@ -30,7 +36,8 @@ impl MariadbServer {
         let init = "CREATE USER IF NOT EXISTS skiff@'%' IDENTIFIED BY 'skiff';\n\
                     GRANT ALL ON *.* TO skiff@'%' WITH GRANT OPTION;\n";
         std::fs::write(folder.path().join("init.sql"), init).expect("write the first statements");
-        let mut server = Self { folder, port: free_port(), disk, process: None };
+        let extra = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut server = Self { folder, port: free_port(), disk, extra, process: None };
         server.launch();
         server
     }
@@ -53,6 +60,7 @@ impl MariadbServer {
             // Written to the system at every commit, flushed once a second.
             command.arg("--innodb-flush-log-at-trx-commit=2");
         }
+        command.args(&self.extra);
         let port = self.port;
         self.process = Some(Process::start(command, folder, Signal::TERM, move || listens(port)));
     }
@@ -88,6 +96,6 @@ impl MariadbServer {
     }
 }
 
-fn program() -> &'static Path {
+pub(super) fn program() -> &'static Path {
     Path::new(if Path::new("/usr/sbin/mariadbd").exists() { "/usr/sbin/mariadbd" } else { "mariadbd" })
 }

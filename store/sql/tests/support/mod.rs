@@ -5,18 +5,23 @@
 
 #![allow(dead_code, unreachable_pub, unused_imports)]
 
+pub mod certificates;
+mod galera;
 mod mariadb;
 mod mysql;
 mod pgbouncer;
 mod postgres;
 mod process;
+mod proxy;
 mod shared;
 
+pub use galera::GaleraCluster;
 pub use mariadb::MariadbServer;
 pub use mysql::MysqlServer;
 pub use pgbouncer::PgBouncer;
 pub use postgres::PostgresServer;
-pub use process::{Stop, free_port};
+pub use process::{Scratch, Stop, free_port, give};
+pub use proxy::Proxy;
 pub use shared::{TestDatabase, every_database, mariadb, mysql, postgres, sqlite};
 
 /// How a test server treats its disk.

@@ -14,6 +14,7 @@ pub struct MysqlServer {
     pub port: u16,
     disk: Disk,
     start: PathBuf,
+    extra: Vec<String>,
     process: Option<Process>,
 }
 
@@ -30,6 +31,11 @@ impl MysqlServer {
     /// Makes a data folder and starts it; `None`, said loudly, where there is
     /// no MySQL.
     pub fn start(disk: Disk) -> Option<Self> {
+        Self::start_with(disk, &[])
+    }
+
+    /// As `start`, with more arguments.
+    pub fn start_with(disk: Disk, arguments: &[&str]) -> Option<Self> {
         let Some(start) = program() else {
             eprintln!("SKIPPED: no MySQL here; scripts/mysql.sh unpacks one");
             return None;
@@ -38,7 +44,8 @@ impl MysqlServer {
         let init =
             "CREATE USER skiff@'%' IDENTIFIED BY 'skiff'; GRANT ALL ON *.* TO skiff@'%' WITH GRANT OPTION;\n";
         std::fs::write(folder.path().join("init.sql"), init).expect("write the first statements");
-        let mut server = Self { folder, port: free_port(), disk, start, process: None };
+        let extra = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let mut server = Self { folder, port: free_port(), disk, start, extra, process: None };
         run(server
             .command()
             .arg("--initialize-insecure")
@@ -69,6 +76,7 @@ impl MysqlServer {
             // Written to the system at every commit, flushed once a second.
             command.args(["--innodb-flush-log-at-trx-commit=2", "--sync-binlog=0"]);
         }
+        command.args(&self.extra);
         let port = self.port;
         self.process = Some(Process::start(command, folder, Signal::TERM, move || listens(port)));
     }

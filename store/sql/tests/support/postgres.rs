@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::Disk;
-use super::process::{Process, Scratch, Stop, command_as, free_port, give, run};
+use super::process::{LIMIT, Process, Scratch, Stop, command_as, free_port, give, run};
 
 /// The user that Debian's package makes, as whom it runs when we are root.
 const USER: &str = "postgres";
@@ -56,10 +57,49 @@ impl PostgresServer {
             .arg(&password)
             .arg("--pgdata")
             .arg(folder.path().join("data")));
+        Self::launched(folder, disk, settings)
+    }
+
+    /// A streaming standby of `primary`, from a copy of its data. Its name is
+    /// `standby`, for `synchronous_standby_names`.
+    pub fn standby_of(primary: &Self, settings: &[&str]) -> Self {
+        let folder = Scratch::new("skiff-standby-");
+        give(folder.path(), USER);
+        run(command_as(USER, &programs().join("pg_basebackup"))
+            .current_dir(folder.path())
+            .env("PGPASSWORD", "postgres")
+            .args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-sync"])
+            .arg("--dbname")
+            .arg(format!(
+                "host=127.0.0.1 port={} user=postgres application_name=standby sslmode=disable",
+                primary.port
+            ))
+            .arg("--pgdata")
+            .arg(folder.path().join("data")));
+        Self::launched(folder, primary.disk, settings)
+    }
+
+    fn launched(folder: Scratch, disk: Disk, settings: &[&str]) -> Self {
         let extra = settings.iter().map(|setting| (*setting).to_owned()).collect();
         let mut server = Self { folder, port: free_port(), disk, extra, process: None };
         server.launch();
         server
+    }
+
+    /// Has a standby receive, and show nothing more.
+    pub fn pause_replay(&self) {
+        run(Command::new(programs().join("psql"))
+            .env("PGPASSWORD", "postgres")
+            .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", "-d", "postgres"])
+            .args(["-c", "SELECT pg_wal_replay_pause()"]));
+    }
+
+    /// Makes a standby a primary, and waits until it is one.
+    pub fn promote(&self) {
+        run(command_as(USER, &programs().join("pg_ctl"))
+            .current_dir(self.folder.path())
+            .args(["promote", "--wait", "--pgdata"])
+            .arg(self.folder.path().join("data")));
     }
 
     fn launch(&mut self) {
@@ -96,6 +136,26 @@ impl PostgresServer {
     pub fn stop(&mut self, how: Stop) {
         if let Some(mut process) = self.process.take() {
             process.stop(how);
+            self.wait_for_children();
+        }
+    }
+
+    /// After SIGKILL its children live on for a moment, and it would not start
+    /// while they hold its shared memory.
+    fn wait_for_children(&self) {
+        let file =
+            std::fs::read_to_string(self.folder.path().join("data/postmaster.pid")).unwrap_or_default();
+        let Some(id) = file.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) else { return };
+        let attached = || {
+            let all = std::fs::read_to_string("/proc/sysvipc/shm").unwrap_or_default();
+            all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).any(|columns| {
+                columns.get(1).is_some_and(|shown| *shown == id) && columns.get(6).is_some_and(|n| *n != "0")
+            })
+        };
+        let begin = Instant::now();
+        while attached() {
+            assert!(begin.elapsed() < LIMIT, "PostgreSQL's children outlive it");
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
@@ -115,6 +175,12 @@ impl PostgresServer {
     /// The folder of its socket.
     pub fn socket_folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The endpoint of `database` on several servers.
+    pub fn endpoint_of(servers: &[&Self], database: &str) -> String {
+        let hosts: Vec<String> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();
+        format!("postgres://postgres:postgres@{}/{database}?sslmode=disable", hosts.join(","))
     }
 
     /// The endpoint of `database` on it.

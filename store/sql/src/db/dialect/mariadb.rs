@@ -14,6 +14,10 @@ impl Dialect for Mariadb {
         "mariadb"
     }
 
+    fn may_lag(&self) -> &'static str {
+        Mysql.may_lag()
+    }
+
     fn now_millis(&self) -> &'static str {
         Mysql.now_millis()
     }

@@ -36,6 +36,16 @@ pub trait Dialect: Send + Sync {
         " FOR UPDATE"
     }
 
+    /// An expression: 1 where the server that answers takes no writes, so that
+    /// it may be a replica that is behind, else 0.
+    fn may_lag(&self) -> &'static str;
+
+    /// Whether `may_lag` tells a standby for certain from a server that only
+    /// refuses writes for now.
+    fn standby_is_told(&self) -> bool {
+        false
+    }
+
     /// An expression: the database's clock, in milliseconds since 1970, an
     /// integer.
     fn now_millis(&self) -> &'static str;

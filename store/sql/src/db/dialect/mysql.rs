@@ -17,6 +17,11 @@ impl Dialect for Mysql {
         "mysql"
     }
 
+    /// A number on some versions, a word on others.
+    fn may_lag(&self) -> &'static str {
+        "CASE WHEN @@global.read_only IN ('0', 'OFF') THEN 0 ELSE 1 END"
+    }
+
     fn now_millis(&self) -> &'static str {
         "CAST(FLOOR(UNIX_TIMESTAMP(NOW(3)) * 1000) AS SIGNED)"
     }

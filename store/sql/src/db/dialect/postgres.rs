@@ -14,6 +14,14 @@ impl Dialect for Postgres {
         "postgres"
     }
 
+    fn may_lag(&self) -> &'static str {
+        "CASE WHEN pg_is_in_recovery() THEN 1 ELSE 0 END"
+    }
+
+    fn standby_is_told(&self) -> bool {
+        true
+    }
+
     fn now_millis(&self) -> &'static str {
         "CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT)"
     }

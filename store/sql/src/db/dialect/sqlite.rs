@@ -22,6 +22,11 @@ impl Dialect for Sqlite {
         ""
     }
 
+    /// There is one file.
+    fn may_lag(&self) -> &'static str {
+        "0"
+    }
+
     fn now_millis(&self) -> &'static str {
         "CAST(ROUND(unixepoch('now', 'subsec') * 1000) AS INTEGER)"
     }

@@ -25,7 +25,7 @@ crate::on_each! { nothing_is_lost_while_a_table_is_mended a_repair_waits_for_ope
 fn oldest(kind: Kind) -> Shape {
     let shape = shapes::of(kind).iter().max_by_key(|shape| shape.mended_by).expect("a shape");
     // With ids left for those who write meanwhile.
-    shape.from_the_beginning()
+    shape.with_ids_from_one()
 }
 
 /// A kine that writes until it is told to stop; answers what it was told is

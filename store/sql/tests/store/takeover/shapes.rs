@@ -48,7 +48,7 @@ pub(super) struct Shape {
 
 impl Shape {
     /// The same with ids from 1 on.
-    pub(super) fn from_the_beginning(&self) -> Self {
+    pub(super) fn with_ids_from_one(&self) -> Self {
         Self { first: 1, ..*self }
     }
 
