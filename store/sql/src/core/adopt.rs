@@ -90,8 +90,9 @@ pub(crate) async fn adopt(
 /// The database failed.
 pub(crate) async fn rows_after(session: &mut dyn Session, id: i64, before: i64) -> Result<Vec<Row>, DbError> {
     let sql = format!(
-        "SELECT id, name, created, deleted, create_revision, lease, value FROM kine WHERE id > ? AND id < ? \
-         ORDER BY id LIMIT {PAGE}"
+        "SELECT id, {}, created, deleted, create_revision, lease, value FROM kine WHERE id > ? AND id < ? \
+         ORDER BY id LIMIT {PAGE}",
+        names::NAME
     );
     session.query(&sql, &[Value::Int(id), Value::Int(before)]).await
 }

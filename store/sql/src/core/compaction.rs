@@ -67,7 +67,11 @@ async fn compact(core: &Arc<Core>, target: i64) -> Result<(), Failure> {
             session.rollback().await?;
             break;
         }
-        let through = target.min(done.saturating_add(core.config.compaction_batch));
+        // A database that was taken over may have few rows below, and billions of ids.
+        let sql = "SELECT MIN(id) FROM kine WHERE id > ?";
+        let rows = session.query(sql, &[Value::Int(done)]).await?;
+        let next = rows.first().map(|row| row.opt_int(0)).transpose()?.flatten().unwrap_or(target);
+        let through = target.min((next - 1).max(done).saturating_add(core.config.compaction_batch));
         step(core, session.as_mut(), done, through, target).await?;
         let sql = "UPDATE skiff_progress SET value = ? WHERE name = ?";
         session.execute(sql, &[Value::Int(through), Value::Text(schema::COMPACTED.to_owned())]).await?;
@@ -128,18 +132,23 @@ async fn step(
     target: i64,
 ) -> Result<(), Failure> {
     let range = [Value::Int(done), Value::Int(through)];
-    let sql = "SELECT prev_revision FROM kine WHERE id >= ? AND id <= ? AND created = 0 AND prev_revision > \
-               0 AND name <> 'compact_rev_key'";
+    // An old kine could name a row of another key there, whose name it took for a pattern's match.
+    let sql = "SELECT earlier.id FROM kine AS later JOIN kine AS earlier ON earlier.id = later.prev_revision \
+               AND earlier.name = later.name WHERE later.id >= ? AND later.id <= ? AND later.created = 0 AND \
+               later.prev_revision > 0 AND later.name <> 'compact_rev_key'";
     let mut doomed = ids(session.query(sql, &range).await?)?;
     let sql = "SELECT id FROM kine WHERE id >= ? AND id < ? AND deleted <> 0";
     doomed.extend(ids(session.query(sql, &range).await?)?);
     let mvcc = core.mvcc.clone();
     let unreadable = blocking(move || mvcc.unreadable(done, through, target)).await?;
-    let (in_kine, extra): (Vec<_>, Vec<_>) =
-        unreadable.into_iter().partition(|version| rows::is_in_kine(core.db.dialect(), version));
-    // Rows of `kine` do not tell what replaced them where that is beside them.
-    doomed.extend(in_kine.iter().map(|version| Value::Int(version.revision)));
+    // Rows of `kine` do not tell what replaced them where that is beside them. kine writes
+    // names that we would not put there: which of the two tables has those is not known.
+    let first = unreadable.iter().filter(|version| version.sub == 0);
+    doomed.extend(first.map(|version| Value::Int(version.revision)));
     delete(session, &doomed).await?;
+    let dialect = core.db.dialect();
+    let extra: Vec<_> =
+        unreadable.into_iter().filter(|version| !rows::is_in_kine(dialect, version)).collect();
     delete_extra(session, &extra).await
 }
 
@@ -161,7 +170,9 @@ fn ids(rows: Vec<crate::db::Row>) -> Result<Vec<Value>, DbError> {
 }
 
 async fn delete(session: &mut dyn Session, ids: &[Value]) -> Result<(), DbError> {
-    statements::for_each(session, "DELETE FROM kine WHERE id IN ({})", ids).await?;
+    // A key may be of the revision that is the id of kine's own row.
+    let sql = "DELETE FROM kine WHERE id IN ({}) AND name <> 'compact_rev_key'";
+    statements::for_each(session, sql, ids).await?;
     statements::for_each(session, "DELETE FROM skiff_version WHERE id IN ({})", ids).await?;
     Ok(())
 }

@@ -140,8 +140,9 @@ impl<'a> Loader<'a> {
         let mut after = 0;
         loop {
             let sql = format!(
-                "SELECT id, name, created, deleted, create_revision, value FROM kine WHERE id > ? AND id <= \
-                 ? ORDER BY id LIMIT {PAGE}"
+                "SELECT id, {}, created, deleted, create_revision, value FROM kine WHERE id > ? AND id <= ? \
+                 ORDER BY id LIMIT {PAGE}",
+                names::NAME
             );
             let rows = self.query(&sql, &[Value::Int(after), Value::Int(self.revision)]).await?;
             let Some(last) = rows.last() else { return Ok(()) };

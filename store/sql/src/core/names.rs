@@ -14,9 +14,13 @@ use crate::db::Dialect;
 pub(crate) const COMPACT_ROW: &str = "compact_rev_key";
 /// The API server's key.
 const API_SERVER_KEY: &[u8] = b"compact_rev_key";
-/// The row of that key.
+/// Its row, which tells the version of the key itself.
 pub(crate) const API_SERVER_ROW: &str = "compact_rev_key_apiserver";
 const GAP: &str = "gap-";
+
+/// An expression: the column `name` as text. In SQLite it was declared as a
+/// column of integers until kine 0.13, which takes a name like `12` for a number.
+pub(crate) const NAME: &str = "CONCAT(name, '')";
 
 /// The name of a key in `kine`; `None` for one that has no place there.
 pub(crate) fn name_of<'a>(dialect: &dyn Dialect, key: &'a [u8]) -> Option<&'a str> {

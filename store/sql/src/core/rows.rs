@@ -146,10 +146,12 @@ impl Rows {
     async fn look_up(&mut self, session: &mut dyn Session) -> Result<(), DbError> {
         let names: HashSet<&String> = self.lookups.iter().map(|(_, name)| name).collect();
         let names: Vec<_> = names.into_iter().cloned().map(Value::Text).collect();
-        // What another program has written since comes after these.
+        // What another program has written since comes after these. MySQL compares
+        // without blanks at the end, and would take two names for one.
         let present = self.present;
-        let sql =
-            format!("SELECT name, MAX(id) FROM kine WHERE name IN ({{}}) AND id <= {present} GROUP BY name");
+        let sql = format!(
+            "SELECT name, MAX(id) FROM kine WHERE name IN ({{}}) AND id <= {present} GROUP BY name, LENGTH(name)"
+        );
         let mut newest = HashMap::new();
         for row in statements::query_each(session, &sql, &names).await? {
             newest.insert(row.text(0)?.to_owned(), row.int(1)?);
@@ -163,7 +165,7 @@ impl Rows {
     }
 }
 
-/// Whether a version is a row of `kine`.
+/// Whether a version is a row of `kine` for sure: kine writes more names than we do.
 pub(crate) fn is_in_kine(dialect: &dyn Dialect, version: &Unreadable) -> bool {
     let fits = version.sub == 0 && version.revision > COMPACT_ROW_ID;
     fits && names::name_of(dialect, &version.key).is_some()

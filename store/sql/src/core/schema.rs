@@ -29,6 +29,8 @@ pub(crate) const CHANNEL: &str = "skiff";
 pub(crate) const COMPACTED: &str = "compacted";
 /// Attempts to create tables that another server is just creating.
 const ATTEMPTS: u32 = 100;
+/// How long one statement may take: an index of a large table of kine.
+const LIMIT: Duration = Duration::from_secs(6 * 3600);
 /// Pause before the next one.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,6 +91,7 @@ fn is_collision(error: &DbError) -> bool {
 async fn create(db: &dyn Database) -> Result<(), DbError> {
     let dialect = db.dialect();
     let mut session = db.session().await?;
+    session.set_limit(LIMIT);
     for sql in dialect.create_kine_table().into_iter().chain(own_tables(dialect)) {
         session.execute(&sql, &[]).await?;
     }

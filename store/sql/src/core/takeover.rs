@@ -7,8 +7,9 @@ use prost::Message;
 use skiff_store::pb::skiff::v1::{StoredLease, StoredState};
 use skiff_store::{Error, Result};
 
+use super::repair::spelling::{Link, Rename, Spellings};
 use super::{batch, foreign, names, rows, schema, statements, store_error};
-use crate::db::{Database, DbError, DbErrorKind, Dialect, Session, Value};
+use crate::db::{Database, DbError, DbErrorKind, Dialect, DialectKind, Row, Session, Value};
 
 /// Rows read at once.
 const PAGE: i64 = 1000;
@@ -45,7 +46,9 @@ async fn try_take_over(db: &dyn Database, cluster_version: &str) -> Result<(), D
     }
     let newest = decide_gaps(session.as_mut()).await?;
     session.begin().await?;
-    let take = TakeOver { db, cluster_version, newest, taken: Taken::default() };
+    let confused = matches!(db.dialect().kind(), DialectKind::Mysql | DialectKind::Mariadb);
+    let taken = Taken { spellings: confused.then(Spellings::default), ..Taken::default() };
+    let take = TakeOver { db, cluster_version, newest, taken };
     take.run(session.as_mut()).await?;
     session.commit().await
 }
@@ -61,6 +64,7 @@ pub(crate) async fn take_rows(
     after: i64,
     through: i64,
 ) -> Result<(), DbError> {
+    // Beside us the table compares names by their bytes.
     let mut taken = Taken::default();
     taken.note_versions(session, after, through).await?;
     let ids: Vec<_> = taken.leases().iter().map(|lease| Value::Int(lease.id)).collect();
@@ -106,6 +110,8 @@ struct Taken {
     versions: HashMap<String, i64>,
     /// The TTL that the newest row of each name has.
     leased: HashMap<String, i64>,
+    /// Where names may have been taken for each other.
+    spellings: Option<Spellings>,
 }
 
 impl TakeOver<'_> {
@@ -113,6 +119,7 @@ impl TakeOver<'_> {
         let dialect = self.db.dialect();
         let revision = self.newest.max(1);
         let compacted = foreign::compacted(session).await?;
+        keep_one_compact_row(session).await?;
         let stored = StoredState {
             revision,
             compact_revision: if compacted > 0 { compacted } else { NEVER_COMPACTED },
@@ -151,24 +158,51 @@ impl Taken {
         loop {
             // Of all values only those that tell a version.
             let sql = format!(
-                "SELECT id, name, created, deleted, lease, CASE WHEN name = ? THEN value END FROM kine WHERE \
-                 id > ? AND id <= ? ORDER BY id LIMIT {PAGE}"
+                "SELECT id, {}, created, deleted, lease, create_revision, prev_revision, CASE WHEN name = ? \
+                 THEN value END FROM kine WHERE id > ? AND id <= ? ORDER BY id LIMIT {PAGE}",
+                names::NAME
             );
-            let arguments =
-                [Value::Text(names::API_SERVER_ROW.to_owned()), Value::Int(after), Value::Int(through)];
-            let rows = session.query(&sql, &arguments).await?;
+            let telling = Value::Text(names::API_SERVER_ROW.to_owned());
+            let rows = session.query(&sql, &[telling, Value::Int(after), Value::Int(through)]).await?;
             let Some(last) = rows.last() else { return Ok(()) };
             after = last.int(0)?;
-            let mut beside = Vec::new();
+            let (mut beside, mut renames) = (Vec::new(), Vec::new());
             for row in &rows {
+                renames.extend(self.follow(row)?);
                 beside.extend(self.note(row)?);
+            }
+            for rename in renames {
+                give_name(session, rename).await?;
             }
             let sql = "INSERT INTO skiff_version (id, version, lease) VALUES";
             statements::insert(session, sql, "", beside).await?;
         }
     }
 
-    fn note(&mut self, row: &crate::db::Row) -> Result<Option<Vec<Value>>, DbError> {
+    /// Finds a key that changes its spelling with a row; what is known of it
+    /// goes on under the name that it has then.
+    fn follow(&mut self, row: &Row) -> Result<Option<Rename>, DbError> {
+        let Some(spellings) = &mut self.spellings else { return Ok(None) };
+        let link = Link {
+            id: row.int(0)?,
+            name: row.text(1)?,
+            created: row.int(2)? != 0,
+            deleted: row.int(3)? != 0,
+            create_revision: row.opt_int(5)?.unwrap_or(0),
+            prev_revision: row.opt_int(6)?.unwrap_or(0),
+        };
+        let rename = spellings.see(link);
+        if let Some(Rename { old, new, .. }) = &rename {
+            let ended = if link.deleted { new } else { old };
+            self.leased.remove(ended);
+            if let Some(version) = self.versions.remove(ended) {
+                self.versions.insert(link.name.to_owned(), version);
+            }
+        }
+        Ok(rename)
+    }
+
+    fn note(&mut self, row: &Row) -> Result<Option<Vec<Value>>, DbError> {
         let (id, name) = (row.int(0)?, row.text(1)?);
         if name == names::COMPACT_ROW || names::is_gap(name) {
             return Ok(None);
@@ -179,8 +213,7 @@ impl Taken {
             return Ok(None);
         }
         let created = row.int(2)? != 0;
-        let value = row.opt_bytes(5)?.unwrap_or_default();
-        let told = names::key_of(name, value).and_then(|named| named.version);
+        let told = row.opt_bytes(7)?.and_then(|value| names::key_of(name, value)).and_then(|key| key.version);
         let counted = if created { 1 } else { self.versions.get(name).map_or(2, |version| version + 1) };
         let version = told.unwrap_or(counted);
         let ttl = row.opt_int(4)?.unwrap_or(0);
@@ -196,6 +229,36 @@ impl Taken {
             self.leased.values().filter(|ttl| **ttl > 0).map(|ttl| (*ttl, ())).collect();
         ttls.into_keys().map(|ttl| StoredLease { id: ttl, ttl, remaining_ttl: 0 }).collect()
     }
+}
+
+/// An old kine may have made two rows for the compacted revision; writing it
+/// would make them equal, which the unique index does not have.
+async fn keep_one_compact_row(session: &mut dyn Session) -> Result<(), DbError> {
+    let sql = "SELECT id FROM kine WHERE name = ? ORDER BY prev_revision DESC, id";
+    let rows = session.query(sql, &[Value::Text(names::COMPACT_ROW.to_owned())]).await?;
+    for row in rows.iter().skip(1) {
+        let id = row.int(0)?;
+        // The id stays, for it may be the newest one.
+        let sql = "UPDATE kine SET name = ?, created = 0, deleted = 1, prev_revision = 0, value = NULL WHERE \
+                   id = ?";
+        session.execute(sql, &[Value::Text(names::gap(id)), Value::Int(id)]).await?;
+    }
+    Ok(())
+}
+
+/// Names rows anew. Collations pad, so the bytes are compared here.
+async fn give_name(session: &mut dyn Session, rename: Rename) -> Result<(), DbError> {
+    let sql = format!("SELECT id, {} FROM kine WHERE name = ? AND id >= ? AND id < ?", names::NAME);
+    let Rename { from, until, old, new } = rename;
+    let arguments = [Value::Text(old.clone()), Value::Int(from), Value::Int(until)];
+    tracing::warn!(from = old, to = new, "a key was kept under two names that differ in case");
+    for row in session.query(&sql, &arguments).await? {
+        if row.text(1)? == old {
+            let sql = "UPDATE kine SET name = ? WHERE id = ?";
+            session.execute(sql, &[Value::Text(new.clone()), Value::Int(row.int(0)?)]).await?;
+        }
+    }
+    Ok(())
 }
 
 /// The cluster's id.

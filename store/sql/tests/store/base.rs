@@ -20,6 +20,7 @@ pub(crate) enum Kind {
 
 /// An empty database.
 pub(crate) struct Base {
+    kind: Option<Kind>,
     endpoint: String,
     _database: Option<TestDatabase>,
 }
@@ -35,12 +36,26 @@ impl Base {
         };
         // The first of a kind starts the server.
         let database = tokio::task::spawn_blocking(make).await.expect("a database server");
-        database.map(|database| Self { endpoint: database.endpoint.clone(), _database: Some(database) })
+        database.map(|database| Self {
+            kind: Some(kind),
+            endpoint: database.endpoint.clone(),
+            _database: Some(database),
+        })
     }
 
     /// The one at an endpoint.
     pub(crate) fn at(endpoint: &str) -> Self {
-        Self { endpoint: endpoint.to_owned(), _database: None }
+        Self { kind: None, endpoint: endpoint.to_owned(), _database: None }
+    }
+
+    /// Of which kind it is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind.expect("made by its kind")
+    }
+
+    /// Where it is.
+    pub(crate) fn endpoint(&self) -> &str {
+        &self.endpoint
     }
 
     /// The same, by a way that can fall silent.
@@ -50,7 +65,7 @@ impl Base {
         let port: u16 = tail[..digits].parse().expect("a port");
         let way = Proxy::start(port).await;
         let endpoint = self.endpoint.replace(&port.to_string(), &way.port.to_string());
-        (way, Self { endpoint, _database: self._database })
+        (way, Self { kind: self.kind, endpoint, _database: self._database })
     }
 
     /// Connects to it.

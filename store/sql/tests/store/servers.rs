@@ -53,6 +53,11 @@ pub(crate) async fn events_until(watcher: &mut Watcher, revision: i64) -> Vec<Ev
     all
 }
 
+/// What ends a watch; no events before it are awaited.
+pub(crate) async fn end_of(watcher: &mut Watcher) -> WatchItem {
+    tokio::time::timeout(DEADLINE, watcher.next()).await.expect("an item in time").expect("an item")
+}
+
 /// Checks that events are whole and in order, and what they lead to.
 pub(crate) fn replay(events: &[Event]) -> BTreeMap<Bytes, (Bytes, i64, i64)> {
     let mut state: BTreeMap<Bytes, (Bytes, i64, i64)> = BTreeMap::new();

@@ -1,75 +1,79 @@
 //! Databases that kine left: taken over where they are, and left readable.
 
-use std::sync::Arc;
+mod history;
+mod model;
+mod online;
+mod served;
+mod shapes;
+mod tables;
 
-use skiff_sql::{SqlConfig, SqlStore};
-use skiff_store::clock::SystemClock;
 use skiff_store::conformance::support::*;
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::{Store, StoreExt};
 
-use crate::base::{Base, Kind};
-use crate::kine::{self, Listed, Row};
+use crate::base::Base;
+use crate::kine::{self, Listed, Row, Tombstones};
 use crate::servers::{events_until, watch};
 
 crate::on_each! { a_table_of_kine_is_taken_over kine_reads_what_we_wrote }
-
-const ROW: Row = Row {
-    id: 0,
-    name: "",
-    created: false,
-    deleted: false,
-    create_revision: 0,
-    prev_revision: 0,
-    lease: 0,
-    value: None,
-    old_value: None,
-};
 
 /// A history with everything that versions 0.6 to 0.16 leave behind: gaps
 /// filled and not, deletions of both styles, a compaction, leases, the API
 /// server's own key.
 fn history() -> Vec<Row> {
-    let created = |id, name, value| Row { id, name, created: true, value: Some(value), ..ROW };
+    let created = |id, name: &'static str, value: &'static str| Row {
+        id,
+        name: name.into(),
+        created: true,
+        value: Some(value.into()),
+        ..Row::default()
+    };
     vec![
         // The compacted revision is 6: rows 3 and 4 are gone.
         Row { prev_revision: 6, ..created(1, "compact_rev_key", "") },
         created(2, "/registry/health", r#"{"health":"true"}"#),
         Row {
             id: 5,
-            name: "/registry/a",
+            name: "/registry/a".into(),
             create_revision: 3,
             prev_revision: 3,
-            value: Some("a2"),
-            old_value: Some("a1"),
-            ..ROW
+            value: Some("a2".into()),
+            old_value: Some("a1".into()),
+            ..Row::default()
         },
         created(6, "/registry/b", "b1"),
-        Row { id: 7, name: "gap-7", deleted: true, ..ROW },
+        Row { id: 7, name: "gap-7".into(), deleted: true, ..Row::default() },
         // Until 0.15 a deletion keeps the value, since 0.16 it does not.
         Row {
             id: 8,
-            name: "/registry/b",
+            name: "/registry/b".into(),
             deleted: true,
             create_revision: 6,
             prev_revision: 6,
-            value: Some("b1"),
-            old_value: Some("b1"),
-            ..ROW
+            value: Some("b1".into()),
+            old_value: Some("b1".into()),
+            ..Row::default()
         },
         Row { prev_revision: 8, ..created(9, "/registry/b", "b2") },
         Row { lease: 3600, ..created(10, "/registry/events/e", "event") },
         Row {
             id: 11,
-            name: "/registry/a",
+            name: "/registry/a".into(),
             create_revision: 3,
             prev_revision: 5,
-            value: Some("a3"),
-            old_value: Some("a2"),
-            ..ROW
+            value: Some("a3".into()),
+            old_value: Some("a2".into()),
+            ..Row::default()
         },
         created(12, "/registry/c", "c1"),
-        Row { id: 13, name: "/registry/c", deleted: true, prev_revision: 12, old_value: Some("c1"), ..ROW },
+        Row {
+            id: 13,
+            name: "/registry/c".into(),
+            deleted: true,
+            prev_revision: 12,
+            old_value: Some("c1".into()),
+            ..Row::default()
+        },
         created(14, "compact_rev_key_apiserver", "1|6"),
         // 15 was never used: a transaction of kine that was rolled back.
         created(16, "/registry/d", "d1"),
@@ -132,59 +136,6 @@ async fn a_table_of_kine_is_taken_over(base: Base) {
     other.stop().await;
 }
 
-/// Tables as kine made them years ago: refused with the statements that mend
-/// them, mended where asked, and as good as new then.
-async fn old_tables_are_mended(base: Base, table: &[&str]) {
-    let db = base.database().await;
-    let mut session = db.session().await.unwrap();
-    for sql in table {
-        session.execute(sql, &[]).await.unwrap();
-    }
-    kine::insert(session.as_mut(), &history()).await;
-    let open = async |migrate_schema| {
-        let config = SqlConfig { migrate_schema, ..SqlConfig::default() };
-        SqlStore::open(base.database().await, config, Arc::new(SystemClock::default())).await
-    };
-    let refused = open(false).await.err().expect("an old table").to_string();
-    assert!(refused.contains("ALTER TABLE kine"), "{refused}");
-    let server = open(true).await.expect("a mended table");
-    // What the old table would have mixed up, or not held.
-    let long = "k".repeat(700);
-    for (key, value) in [("Case", "1"), ("case", "2"), (&long, "3")] {
-        put(&*server, key, value).await;
-        assert_eq!(text(&get(&*server, key).await.unwrap().value), value);
-    }
-    assert_eq!(text(&get(&*server, "Case").await.unwrap().value), "1");
-    server.stop().await;
-    let again = open(false).await.expect("nothing is left to mend");
-    assert_eq!(again.range(everything()).await.unwrap().count, 6 + 3);
-    assert_eq!(text(&get(&*again, "Case").await.unwrap().value), "1");
-    again.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_tables_of_postgres() {
-    let table = [
-        "CREATE TABLE kine (id SERIAL PRIMARY KEY, name VARCHAR(630), created INTEGER, deleted INTEGER, \
-         create_revision INTEGER, prev_revision INTEGER, lease INTEGER, value bytea, old_value bytea)",
-        "CREATE INDEX kine_name_index ON kine (name)",
-        "CREATE UNIQUE INDEX kine_name_prev_revision_uindex ON kine (name, prev_revision)",
-    ];
-    old_tables_are_mended(Base::new(Kind::Postgres).await.unwrap(), &table).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn old_tables_of_mariadb() {
-    let table = [
-        "CREATE TABLE kine (id INTEGER AUTO_INCREMENT, name VARCHAR(630) CHARACTER SET ascii COLLATE \
-         ascii_general_ci, created INTEGER, deleted INTEGER, create_revision INTEGER, prev_revision INTEGER, \
-         lease INTEGER, value MEDIUMBLOB, old_value MEDIUMBLOB, PRIMARY KEY (id))",
-        "CREATE INDEX kine_name_index ON kine (name)",
-        "CREATE UNIQUE INDEX kine_name_prev_revision_uindex ON kine (name, prev_revision)",
-    ];
-    old_tables_are_mended(Base::new(Kind::MariaDb).await.unwrap(), &table).await;
-}
-
 /// What we wrote is what kine lists, and its next ids are free.
 async fn kine_reads_what_we_wrote(base: Base) {
     fill(&base).await;
@@ -221,7 +172,7 @@ async fn kine_reads_what_we_wrote(base: Base) {
     let api_server = seen.remove("compact_rev_key_apiserver").unwrap();
     assert_eq!(api_server.value, b"2|9");
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
-    let mut peer = kine::Peer { session };
+    let mut peer = kine::Peer { session, tombstones: Tombstones::Bare };
     assert!(peer.write("/registry/a", Some("of kine")).await);
     assert!(peer.write("/registry/b", None).await);
     assert!(peer.write("/registry/fresh", Some("of kine")).await);

@@ -5,14 +5,24 @@
 //! ids of 32 bits before 0.12, names with a length limit and the database's own
 //! collation before 0.13 on Postgres, names that ignore case on MySQL. The
 //! first two end in refused writes one day, the last mixes keys up.
+//!
+//! A writer that goes on meanwhile waits for the statements, as they lock the
+//! table; none of its rows is lost.
 
 mod mysql;
 mod postgres;
+pub(super) mod spelling;
+
+use std::time::Duration;
 
 use skiff_store::{Error, Result};
 
 use super::store_error;
 use crate::db::{Database, DbError, DialectKind, Row, Session, Value};
+
+/// How long one statement may take: some build a large table anew, or wait for
+/// a transaction of a kine that runs.
+const LIMIT: Duration = Duration::from_secs(6 * 3600);
 
 /// Something wrong with the table `kine`, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,8 +39,10 @@ pub(crate) struct Finding {
 /// Something is wrong and is not to be mended; the database failed.
 pub(crate) async fn repair(db: &dyn Database, mend: bool) -> Result<()> {
     let failed = |error: DbError| store_error(&error);
+    let kind = db.dialect().kind();
     let mut session = db.session().await.map_err(failed)?;
-    let found = findings(session.as_mut(), db.dialect().kind()).await.map_err(failed)?;
+    session.set_limit(LIMIT);
+    let found = findings(session.as_mut(), kind).await.map_err(failed)?;
     if found.is_empty() {
         return Ok(());
     }
@@ -40,10 +52,16 @@ pub(crate) async fn repair(db: &dyn Database, mend: bool) -> Result<()> {
     for finding in found {
         tracing::warn!(problem = finding.problem, "repairing the table kine");
         for sql in &finding.statements {
-            session.execute(sql, &[]).await.map_err(failed)?;
+            if let Err(error) = session.execute(sql, &[]).await {
+                // Another server may have done it in the same moment.
+                let left = findings(session.as_mut(), kind).await.map_err(failed)?;
+                if left.contains(&finding) {
+                    return Err(Error::Storage(format!("repairing the table kine: {sql}: {error}")));
+                }
+            }
         }
     }
-    let left = findings(session.as_mut(), db.dialect().kind()).await.map_err(failed)?;
+    let left = findings(session.as_mut(), kind).await.map_err(failed)?;
     if left.is_empty() { Ok(()) } else { Err(Error::Storage(refusal(&left))) }
 }
 
@@ -76,8 +94,9 @@ async fn findings(session: &mut dyn Session, kind: DialectKind) -> Result<Vec<Fi
                 indexes.iter().map(|row| Ok(row.text(0)?.to_owned())).collect::<Result<_, DbError>>()?;
             Ok(mysql::findings(&columns, &indexes))
         }
-        // Its integers have always had 64 bits, its text compares bytes, and
-        // missing indexes are made at every start.
+        // Its integers have always had 64 bits, its text compares bytes, missing
+        // indexes are made at every start, and names that it may take for numbers
+        // are kept beside the table.
         DialectKind::Sqlite => Ok(Vec::new()),
     }
 }

@@ -169,4 +169,14 @@ mod tests {
             assert_eq!(Mariadb.can_store_name(name).is_some(), ascii, "{name:?}");
         }
     }
+
+    #[test]
+    fn names_that_old_tables_of_sqlite_would_take_for_numbers_are_not_stored_there() {
+        for name in ["12", "007", " 7", "7 ", "-1", "+.5", "5.", "1e5", "1E-5"] {
+            assert!(Sqlite.can_store_name(name.as_bytes()).is_none(), "{name}");
+        }
+        for name in ["/1", "1a", "0x10", "inf", "nan", ".", "1 2", "e5", "-"] {
+            assert!(Sqlite.can_store_name(name.as_bytes()).is_some(), "{name}");
+        }
+    }
 }

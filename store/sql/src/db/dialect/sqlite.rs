@@ -54,7 +54,7 @@ impl Dialect for Sqlite {
     }
 
     fn can_store_name<'a>(&self, name: &'a [u8]) -> Option<&'a str> {
-        utf8_name(name).filter(|name| name.len() <= self.max_name_len())
+        utf8_name(name).filter(|name| name.len() <= self.max_name_len() && !is_number(name))
     }
 
     fn size_sql(&self) -> &'static str {
@@ -71,4 +71,11 @@ impl Dialect for Sqlite {
     fn defragment_sql(&self, _table: &str) -> Vec<String> {
         vec!["VACUUM".to_owned(), "PRAGMA wal_checkpoint(TRUNCATE)".to_owned()]
     }
+}
+
+/// Whether SQLite may take `name` for a number, as it does in a table that kine
+/// made before 0.14: `007` would come back as `7`.
+fn is_number(name: &str) -> bool {
+    let name = name.trim_matches(|c: char| c.is_ascii_whitespace() || c == '\x0b');
+    name.ends_with(|c: char| c.is_ascii_digit() || c == '.') && name.parse::<f64>().is_ok()
 }

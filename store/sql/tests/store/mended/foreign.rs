@@ -96,24 +96,24 @@ async fn what_kine_wrote_and_compacted_unseen_is_taken_over(base: Base) {
     until("both are there", async || one.status().revision == 3 && other.status().revision == 3).await;
     let row = Row {
         id: 0,
-        name: "b",
+        name: "b".into(),
         created: false,
         deleted: false,
         create_revision: 0,
         prev_revision: 0,
         lease: 0,
-        value: Some("of kine"),
+        value: Some("of kine".into()),
         old_value: None,
     };
     let db = base.database().await;
     let mut session = db.session().await.unwrap();
     session.begin().await.unwrap();
     let rows = [
-        Row { id: 4, name: "a", deleted: true, prev_revision: 2, value: None, ..row.clone() },
-        Row { id: 5, name: "y", created: true, ..row.clone() },
-        Row { id: 6, name: "y", create_revision: 5, prev_revision: 5, lease: 500, ..row.clone() },
+        Row { id: 4, name: "a".into(), deleted: true, prev_revision: 2, value: None, ..row.clone() },
+        Row { id: 5, name: "y".into(), created: true, ..row.clone() },
+        Row { id: 6, name: "y".into(), create_revision: 5, prev_revision: 5, lease: 500, ..row.clone() },
         Row { id: 7, create_revision: 3, prev_revision: 3, ..row.clone() },
-        Row { id: 8, name: "z", created: true, ..row.clone() },
+        Row { id: 8, name: "z".into(), created: true, ..row.clone() },
     ];
     kine::insert(session.as_mut(), &rows).await;
     kine_compacts(session.as_mut(), 7).await;

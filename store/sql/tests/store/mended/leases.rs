@@ -76,13 +76,13 @@ async fn leases_of_kine_live_on_with_each_row(base: Base) {
     let written = async |id: i64, name: &'static str| {
         let row = Row {
             id,
-            name,
+            name: name.into(),
             created: true,
             deleted: false,
             create_revision: 0,
             prev_revision: 0,
             lease: 1000,
-            value: Some("event"),
+            value: Some("event".into()),
             old_value: None,
         };
         kine::insert(db.session().await.unwrap().as_mut(), &[row]).await;

@@ -14,7 +14,7 @@ crate::on_each! {
 
 const ROW: Row = Row {
     id: 0,
-    name: "",
+    name: std::borrow::Cow::Borrowed(""),
     created: false,
     deleted: false,
     create_revision: 0,
@@ -43,17 +43,24 @@ fn swap(version: i64, value: &str) -> pb::TxnRequest {
 }
 
 async fn the_api_servers_compactor_goes_on(base: Base) {
-    let api = Row { name: "compact_rev_key_apiserver", create_revision: 10, ..ROW };
+    let api = Row { name: "compact_rev_key_apiserver".into(), create_revision: 10, ..ROW };
     fill(
         &base,
         &[
-            Row { id: 1, name: "compact_rev_key", created: true, prev_revision: 30, value: Some(""), ..ROW },
-            Row { id: 20, name: "/registry/a", created: true, value: Some("a"), ..ROW },
+            Row {
+                id: 1,
+                name: "compact_rev_key".into(),
+                created: true,
+                prev_revision: 30,
+                value: Some("".into()),
+                ..ROW
+            },
+            Row { id: 20, name: "/registry/a".into(), created: true, value: Some("a".into()), ..ROW },
             Row {
                 id: 31,
                 prev_revision: 25,
-                value: Some("41|900"),
-                old_value: Some("40|800"),
+                value: Some("41|900".into()),
+                old_value: Some("40|800".into()),
                 ..api.clone()
             },
         ],
@@ -77,8 +84,8 @@ async fn the_api_servers_compactor_goes_on(base: Base) {
     let theirs = Row {
         id: ours + 1,
         prev_revision: ours,
-        value: Some("43|960"),
-        old_value: Some("42|950"),
+        value: Some("43|960".into()),
+        old_value: Some("42|950".into()),
         ..api.clone()
     };
     kine::insert(db.session().await.unwrap().as_mut(), &[theirs]).await;
@@ -98,11 +105,18 @@ async fn the_newest_row_counts_whatever_it_is(base: Base) {
     fill(
         &base,
         &[
-            Row { id: 1, name: "compact_rev_key", created: true, value: Some(""), ..ROW },
-            Row { id: 2, name: "/registry/a", created: true, value: Some("a"), ..ROW },
-            Row { id: 3, name: "/registry/b", created: true, value: Some("b"), ..ROW },
-            Row { id: 4, name: "/registry/b", deleted: true, prev_revision: 3, old_value: Some("b"), ..ROW },
-            Row { id: 5, name: "gap-5", deleted: true, ..ROW },
+            Row { id: 1, name: "compact_rev_key".into(), created: true, value: Some("".into()), ..ROW },
+            Row { id: 2, name: "/registry/a".into(), created: true, value: Some("a".into()), ..ROW },
+            Row { id: 3, name: "/registry/b".into(), created: true, value: Some("b".into()), ..ROW },
+            Row {
+                id: 4,
+                name: "/registry/b".into(),
+                deleted: true,
+                prev_revision: 3,
+                old_value: Some("b".into()),
+                ..ROW
+            },
+            Row { id: 5, name: "gap-5".into(), deleted: true, ..ROW },
         ],
     )
     .await;
