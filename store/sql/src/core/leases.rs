@@ -118,7 +118,7 @@ async fn renew(
         let update = format!("UPDATE skiff_lease SET expires_at = {now} + ttl_ms WHERE id IN ({{}}){alive}");
         statements::for_each(session, &update, &ids).await?;
         let select = format!("SELECT id, ttl_ms FROM skiff_lease WHERE id IN ({{}}) AND expires_at > {now}");
-        let rows = statements::query_each(session, &select, &ids).await?;
+        let rows = statements::query_each(session, &select, &ids, &[]).await?;
         // That a lease is over is told only by a clock that is as it was.
         if rows.len() == ids.len() || rest || look(core, session).await? {
             return rows.iter().map(|row| Ok((row.int(0)?, row.int(1)? / 1000))).collect();

@@ -148,12 +148,10 @@ impl Rows {
         let names: Vec<_> = names.into_iter().cloned().map(Value::Text).collect();
         // What another program has written since comes after these. MySQL compares
         // without blanks at the end, and would take two names for one.
-        let present = self.present;
-        let sql = format!(
-            "SELECT name, MAX(id) FROM kine WHERE name IN ({{}}) AND id <= {present} GROUP BY name, LENGTH(name)"
-        );
+        let sql = "SELECT name, MAX(id) FROM kine WHERE name IN ({}) AND id <= ? GROUP BY name, LENGTH(name)";
+        let present = [Value::Int(self.present)];
         let mut newest = HashMap::new();
-        for row in statements::query_each(session, &sql, &names).await? {
+        for row in statements::query_each(session, sql, &names, &present).await? {
             newest.insert(row.text(0)?.to_owned(), row.int(1)?);
         }
         for (at, name) in &self.lookups {

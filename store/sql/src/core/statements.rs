@@ -61,15 +61,17 @@ pub(crate) async fn for_each(session: &mut dyn Session, sql: &str, values: &[Val
     Ok(count)
 }
 
-/// As [`for_each`], with rows as answers.
+/// As [`for_each`], with rows as answers. Of the arguments `more` follow the list.
 pub(crate) async fn query_each(
     session: &mut dyn Session,
     sql: &str,
     values: &[Value],
+    more: &[Value],
 ) -> Result<Vec<crate::db::Row>, DbError> {
     let mut rows = Vec::new();
     for chunk in powers_of_two(values) {
-        rows.extend(session.query(&sql.replace("{}", &marks(chunk.len())), chunk).await?);
+        let arguments = [chunk, more].concat();
+        rows.extend(session.query(&sql.replace("{}", &marks(chunk.len())), &arguments).await?);
     }
     Ok(rows)
 }

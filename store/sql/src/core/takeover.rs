@@ -68,7 +68,8 @@ pub(crate) async fn take_rows(
     let mut taken = Taken::default();
     taken.note_versions(session, after, through).await?;
     let ids: Vec<_> = taken.leases().iter().map(|lease| Value::Int(lease.id)).collect();
-    let known = statements::query_each(session, "SELECT id FROM skiff_lease WHERE id IN ({})", &ids).await?;
+    let known =
+        statements::query_each(session, "SELECT id FROM skiff_lease WHERE id IN ({})", &ids, &[]).await?;
     let known = known.iter().map(|row| row.int(0)).collect::<Result<HashSet<_>, _>>()?;
     let mut leases = taken.leases();
     leases.retain(|lease| !known.contains(&lease.id));

@@ -11,6 +11,7 @@ mod loaders;
 mod sessions;
 mod takeover;
 mod tasks;
+mod texts;
 
 use std::time::Duration;
 
