@@ -94,17 +94,25 @@ impl Etcd {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let answer = tokio::time::timeout(CALL, call(self.service.clone())).await;
-            let status = match answer {
-                Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                Ok(Err(status)) => status,
-                Err(_) => Status::deadline_exceeded("no answer in time"),
+            let status = match Self::once(call(self.service.clone())).await {
+                Ok(answer) => return Ok(answer),
+                Err(status) => status,
             };
             if attempt >= ATTEMPTS || !self.passes(&status).await {
                 return Err(status);
             }
             tracing::warn!(%status, attempt, "a call to etcd failed; it is tried again");
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Makes a call once.
+    pub(super) async fn once<T>(
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T, Status> {
+        match tokio::time::timeout(CALL, call).await {
+            Ok(answer) => answer.map(tonic::Response::into_inner),
+            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
         }
     }
 
@@ -175,6 +183,19 @@ impl Etcd {
         match self.again(call).await {
             Ok(answer) => Ok((answer.ttl >= 0).then_some(answer.granted_ttl)),
             Err(status) if status.code() == Code::NotFound => Ok(None),
+            Err(status) => Err(told(&status)),
+        }
+    }
+
+    /// Whether keys would go with a lease.
+    pub(super) async fn lease_has_keys(&self, id: i64) -> Result<bool, String> {
+        let call = |service| async move {
+            let request = pb::LeaseTimeToLiveRequest { id, keys: true };
+            LeaseClient::new(service).lease_time_to_live(request).await
+        };
+        match self.again(call).await {
+            Ok(answer) => Ok(!answer.keys.is_empty()),
+            Err(status) if status.code() == Code::NotFound => Ok(false),
             Err(status) => Err(told(&status)),
         }
     }

@@ -108,15 +108,16 @@ impl EtcdTarget {
         self.revision
     }
 
-    async fn grant(&self, id: i64, ttl: i64) -> Result<i64, String> {
+    /// Grants a lease; answers its TTL, and whether it was there already.
+    async fn grant(&self, id: i64, ttl: i64) -> Result<(i64, bool), String> {
         let call = |service| async move {
             LeaseClient::new(service).lease_grant(pb::LeaseGrantRequest { ttl, id }).await
         };
         match self.client.again(call).await {
-            Ok(granted) => Ok(granted.ttl),
+            Ok(granted) => Ok((granted.ttl, false)),
             // By an earlier attempt.
             Err(status) if status.message().contains("lease already exists") => {
-                Ok(self.client.lease_ttl(id).await?.unwrap_or(ttl))
+                Ok((self.client.lease_ttl(id).await?.unwrap_or(ttl), true))
             }
             Err(status) => Err(told(&status)),
         }
@@ -159,11 +160,13 @@ impl EtcdTarget {
             if self.leases.lock().contains_key(&lease.id) {
                 continue;
             }
-            let ttl = self.grant(lease.id, lease.ttl).await?;
-            if ttl != lease.ttl {
+            let (ttl, there) = self.grant(lease.id, lease.ttl).await?;
+            // An earlier attempt may have granted it for keys of one that had ended.
+            let other = there && ttl == ENDED_TTL;
+            if ttl > lease.ttl && !other {
                 self.raised.push(lease.id);
             }
-            self.asked.insert(lease.id, lease.ttl);
+            self.asked.insert(lease.id, if other { ENDED_TTL } else { lease.ttl });
             self.leases.lock().insert(lease.id, ttl);
         }
         if self.renewal.is_none() {
@@ -208,7 +211,9 @@ impl EtcdTarget {
         let mut writes = stream::iter(0..count)
             .map(|_| {
                 let mut kv = kv.clone();
-                async move { kv.put(pb::PutRequest { key: FILLER.into(), ..Default::default() }).await }
+                async move {
+                    Etcd::once(kv.put(pb::PutRequest { key: FILLER.into(), ..Default::default() })).await
+                }
             })
             .buffer_unordered(AT_ONCE.0);
         while let Some(written) = writes.next().await {
@@ -219,7 +224,7 @@ impl EtcdTarget {
 
     async fn delete_filler(&self) -> Result<(), Status> {
         let request = pb::DeleteRangeRequest { key: FILLER.into(), ..Default::default() };
-        self.client.kv().delete_range(request).await.map(drop)
+        Etcd::once(self.client.kv().delete_range(request)).await.map(drop)
     }
 
     /// Makes the changes of one revision.
@@ -238,9 +243,9 @@ impl EtcdTarget {
         loop {
             attempt += 1;
             let mut kv = self.client.kv();
-            let status = match kv.txn(txn.clone()).await {
+            let status = match Etcd::once(kv.txn(txn.clone())).await {
                 Ok(answer) => {
-                    let at = answer.into_inner().header.map_or(0, |header| header.revision);
+                    let at = answer.header.map_or(0, |header| header.revision);
                     return self.arrived(revision, at);
                 }
                 Err(status) => status,
@@ -265,7 +270,7 @@ impl EtcdTarget {
                 && *lease != 0
                 && !self.leases.lock().contains_key(lease)
             {
-                let ttl = self.grant(*lease, ENDED_TTL).await?;
+                let (ttl, _) = self.grant(*lease, ENDED_TTL).await?;
                 self.asked.insert(*lease, ENDED_TTL);
                 self.leases.lock().insert(*lease, ttl);
             }
@@ -319,6 +324,12 @@ impl EtcdTarget {
             match wanted.get(&id) {
                 Some(ttl) if asked.is_none_or(|asked| asked == *ttl) => {}
                 _ => {
+                    if self.client.lease_has_keys(id).await? {
+                        return Err(format!(
+                            "lease {id:016x} has keys at the target, and ended at the source or was granted anew \
+                             with another TTL: begin again with an empty target"
+                        ));
+                    }
                     self.leases.lock().remove(&id);
                     self.revoke(id).await?;
                     self.asked.remove(&id);

@@ -114,7 +114,7 @@ impl Migration {
         progress.say("comparing what is there now with the source");
         let found = verify(source.mvcc(), target, scratch, &self.arguments, with_auth).await?;
         target.release(&source.mvcc().chronicle(), with_auth).await?;
-        source.advance().await.map_err(|problem| format!("--from: {problem}"))?;
+        source.arrive().await.map_err(|problem| format!("--from: {problem}"))?;
         if source.mvcc().revision() != revision {
             return Err(format!(
                 "the target is complete up to revision {revision}, but the source was written to after that (it \
@@ -219,7 +219,7 @@ async fn verify(
         return Ok(found);
     }
     Err(format!(
-        "the target differs from the source in: {}; do not use it (source: revision {}, {} keys, {} versions; \
+        "the target differs from the source in: {}; do not use it, and begin again with --restart or an empty target (source: revision {}, {} keys, {} versions; \
          target: revision {}, {} keys, {} versions)",
         wrong.join(", "),
         expected.revision,

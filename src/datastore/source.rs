@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use skiff_sql::db::{self, PoolOptions};
-use skiff_sql::endpoint::Endpoint;
 use skiff_sql::transfer::Reader;
 use skiff_store::archive::Checksum;
 use skiff_store::engine::rocks::{RocksEngine, RocksOptions};
@@ -36,12 +35,8 @@ impl Source {
         match place {
             Place::Database(endpoint) => {
                 // A database that is to be read is not to be made.
-                if let Endpoint::Sqlite(file) = endpoint
-                    && !file.path.exists()
-                {
-                    return Err(format!("{} does not exist", file.path.display()));
-                }
-                let db = db::connect(endpoint, &PoolOptions::default()).await.map_err(|e| e.to_string())?;
+                let options = PoolOptions { create: false, ..PoolOptions::default() };
+                let db = db::connect(endpoint, &options).await.map_err(|e| e.to_string())?;
                 Reader::open(db, dir).await.map(Source::Database).map_err(|error| error.to_string())
             }
             Place::Etcd(etcd, login) => {
@@ -88,10 +83,21 @@ impl Source {
     /// # Errors
     /// As [`Source::advance`].
     pub(super) async fn settle(&mut self) -> Result<(), String> {
-        self.advance().await?;
+        self.arrive().await?;
         match self {
             Source::Etcd(following) => following.settle().await,
             _ => Ok(()),
+        }
+    }
+
+    /// As [`Source::advance`], and waits for what may still be on its way.
+    ///
+    /// # Errors
+    /// As [`Source::advance`].
+    pub(super) async fn arrive(&mut self) -> Result<(), String> {
+        match self {
+            Source::Database(reader) => reader.settle().await.map_err(|error| error.to_string()),
+            _ => self.advance().await,
         }
     }
 

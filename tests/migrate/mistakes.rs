@@ -63,6 +63,22 @@ async fn what_holds_something_is_not_overwritten() {
     assert!(!Path::new(file).exists());
 }
 
+/// A database that is only read is not made by being asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_missing_stays_so() {
+    let mut kinds = Kind::all();
+    kinds.retain(|kind| matches!(kind, Kind::Sqlite | Kind::Postgres | Kind::Mariadb | Kind::Mysql));
+    for kind in kinds {
+        let source = Place::empty(kind).await;
+        for more in [&["--dry-run"][..], &[]] {
+            refused(&source.name, "snapshot:/nonexistent/x", more, "--from");
+        }
+        let endpoint = Endpoint::parse(&source.name, TlsFiles::default()).expect("an endpoint");
+        let options = PoolOptions { create: false, ..PoolOptions::default() };
+        assert!(db::connect(&endpoint, &options).await.is_err(), "{kind:?}: it was made");
+    }
+}
+
 /// A server must not take the beginning of a migration for all there is, and
 /// somebody else's beginning is thrown away only when asked.
 #[tokio::test(flavor = "multi_thread")]

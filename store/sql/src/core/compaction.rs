@@ -159,8 +159,8 @@ async fn delete_extra(session: &mut dyn Session, extra: &[Unreadable]) -> Result
         by_sub.entry(version.sub).or_default().push(Value::Int(version.revision));
     }
     for (sub, revisions) in by_sub {
-        let sql = format!("DELETE FROM skiff_row WHERE sub = {sub} AND revision IN ({{}})");
-        statements::for_each(session, &sql, &revisions).await?;
+        let sql = "DELETE FROM skiff_row WHERE revision IN ({}) AND sub = ?";
+        statements::for_each_with(session, sql, &revisions, &[Value::Int(i64::from(sub))]).await?;
     }
     Ok(())
 }

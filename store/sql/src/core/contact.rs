@@ -121,8 +121,10 @@ impl Contact {
 
     /// Stops serving: going on would contradict what clients have seen.
     pub(crate) fn fail(&self, error: Error) {
-        tracing::error!(%error, "the store does not serve any more");
-        self.state.lock().fatal = Some(error);
+        let before = self.state.lock().fatal.replace(error.clone());
+        if before.is_none() {
+            tracing::error!(%error, "the store does not serve any more");
+        }
         METRICS.reachable.set(0);
         self.lead(0);
     }

@@ -64,6 +64,10 @@ impl InDoubt {
                     return Vec::new();
                 }
                 Err(Failure::Database(error)) => pause = core.contact.failed(&error),
+                Err(Failure::Busy) => {
+                    pause = Duration::ZERO;
+                    drop(core.until_stop(core.replica.lock()).await);
+                }
                 Err(Failure::Behind) => {
                     pause = Duration::ZERO;
                     if core.replica.lock().await.reload(core).await.is_err() {
@@ -95,7 +99,7 @@ async fn was_committed(core: &Arc<Core>, index: u64, writer: &str) -> Result<Ver
     core.contact.answered();
     if matches!(verdict, Verdict::Committed) {
         // Whoever is answered reads what it wrote.
-        let mut replica = core.replica.lock().await;
+        let mut replica = core.lock_replica_briefly().await?;
         replica.catch_up(core, session.as_mut(), &head).await?;
     }
     session.rollback().await?;

@@ -36,7 +36,7 @@ pub(crate) async fn draw(session: &mut dyn Session, count: usize) -> Result<Opti
         let (zero, one) = (Value::Int(0), Value::Int(1));
         let number = Value::Int(number as i64);
         let name = Value::Text(NAME.to_owned());
-        vec![name, zero.clone(), one, zero.clone(), number, zero, Value::Null, Value::Null]
+        vec![name, zero.clone(), one, zero.clone(), number, zero, Value::NoBytes, Value::NoBytes]
     };
     statements::insert(session, insert, "", (1..=count).map(row).collect()).await?;
     let name = [Value::Text(NAME.to_owned())];

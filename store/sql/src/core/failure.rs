@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Store(Error),
     /// Nothing happened but that an obstacle was removed.
     Again,
+    /// Nothing happened; the replica is being filled.
+    Busy,
     /// The log does not reach back to the replica's position.
     Behind,
     /// The commit may have happened.

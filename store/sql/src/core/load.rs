@@ -27,22 +27,18 @@ const REPORT: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// The database failed; its rows contradict each other; faults of the engine.
-pub(crate) async fn load(
-    db: &Arc<dyn Database>,
-    engine: Arc<dyn Engine>,
-    tail: &Tail,
-) -> Result<Option<Hold>> {
+pub(crate) async fn load(db: &Arc<dyn Database>, engine: Arc<dyn Engine>) -> Result<(Loaded, Option<Hold>)> {
     // Without it filling goes well all the same, if it is quick enough.
     let hold = Hold::take(db).await;
     let hold = hold.inspect_err(|error| tracing::warn!(%error, "cannot keep the log from being pruned")).ok();
-    fill(snapshot(db.as_ref()).await?, engine, tail).await.map(|()| hold)
+    fill(snapshot(db.as_ref()).await?, engine).await.map(|loaded| (loaded, hold))
 }
 
 /// As [`load`], for one who must not write into the database.
 ///
 /// # Errors
 /// As [`load`]; a kine has compacted what no server of ours has noted.
-pub(crate) async fn read_only(db: &dyn Database, engine: Arc<dyn Engine>) -> Result<()> {
+pub(crate) async fn read_only(db: &dyn Database, engine: Arc<dyn Engine>) -> Result<Loaded> {
     let mut session = db.session().await.map_err(failed)?;
     session.begin_snapshot().await.map_err(failed)?;
     if foreign::unnoted(session.as_mut(), db.dialect()).await.map_err(failed)?.is_some() {
@@ -52,13 +48,33 @@ pub(crate) async fn read_only(db: &dyn Database, engine: Arc<dyn Engine>) -> Res
                 .to_owned(),
         ));
     }
-    fill(session, engine, &Tail::default()).await
+    fill(session, engine).await
 }
 
-async fn fill(mut session: Box<dyn Session>, engine: Arc<dyn Engine>, tail: &Tail) -> Result<()> {
-    let loaded = Loader::new(session.as_mut(), engine)?.run(tail).await;
+async fn fill(mut session: Box<dyn Session>, engine: Arc<dyn Engine>) -> Result<Loaded> {
+    let loaded = Loader::new(session.as_mut(), engine)?.run().await;
     let ended = session.rollback().await.map_err(failed);
-    loaded.and(ended)
+    loaded.and_then(|loaded| ended.map(|()| loaded))
+}
+
+/// Where the database stood when it was read.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// Index of the last entry.
+    pub(crate) index: u64,
+    /// The revision.
+    pub(crate) revision: i64,
+    /// The transaction that wrote the last entry, where that is still there.
+    writer: Option<String>,
+}
+
+impl Loaded {
+    /// Notes who wrote the last entry, once the replica is what was read.
+    pub(crate) fn note(self, tail: &Tail) {
+        if let Some(writer) = self.writer {
+            tail.note(self.index, writer);
+        }
+    }
 }
 
 /// One state of the database, of which our log knows everything that is gone.
@@ -96,7 +112,7 @@ impl<'a> Loader<'a> {
         Ok(Self { session, filler, revision: 0, count: 0, begun: now, reported: now })
     }
 
-    async fn run(mut self, tail: &Tail) -> Result<()> {
+    async fn run(mut self) -> Result<Loaded> {
         let sql = "SELECT revision, state, log_index, (SELECT writer FROM skiff_log WHERE idx = \
                    skiff_head.log_index) FROM skiff_head WHERE id = 1";
         let rows = self.query(sql, &[]).await?;
@@ -110,10 +126,8 @@ impl<'a> Loader<'a> {
         self.extra_rows().await?;
         let seconds = self.begun.elapsed().as_secs_f64();
         tracing::info!(rows = self.count, revision = self.revision, seconds, "the replica is filled");
-        if let Some(writer) = writer {
-            tail.note(index, writer);
-        }
-        self.filler.finish()
+        let loaded = Loaded { index, revision: self.revision, writer };
+        self.filler.finish().map(|()| loaded)
     }
 
     async fn query(&mut self, sql: &str, arguments: &[Value]) -> Result<Vec<Row>> {

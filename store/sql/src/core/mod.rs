@@ -26,7 +26,7 @@ pub(crate) mod schema;
 mod statements;
 mod supervise;
 mod sync;
-mod tail;
+pub(crate) mod tail;
 mod takeover;
 mod writer;
 
@@ -39,7 +39,7 @@ use skiff_store::clock::Clock;
 use skiff_store::mvcc::Mvcc;
 use skiff_store::pb::etcdserverpb as pb;
 use skiff_store::{ApiError, Error, NodeError, Result};
-use tokio::sync::watch;
+use tokio::sync::{MutexGuard, watch};
 
 pub(crate) use self::contact::Contact;
 pub(crate) use self::db_clock::DbClock;
@@ -52,8 +52,12 @@ pub(crate) use self::reads::Reads;
 pub(crate) use self::replica::{Engines, Replica};
 pub(crate) use self::takeover::cluster_id;
 
+use self::failure::Failure;
 use crate::config::SqlConfig;
 use crate::db::{Database, DbError, DbErrorKind};
+
+/// How long a transaction that holds the head waits for the replica.
+const REPLICA_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The term of a store that has no elections.
 pub(crate) const TERM: u64 = 1;
@@ -113,6 +117,15 @@ impl Core {
     /// away, or its clock has jumped.
     pub(crate) fn leases_rest(&self) -> bool {
         self.contact.in_grace() || self.db_clock.has_jumped()
+    }
+
+    /// Locks the replica within a transaction that others wait for: not for as
+    /// long as filling it takes.
+    ///
+    /// # Errors
+    /// [`Failure::Busy`]: to be tried again once it is free.
+    pub(crate) async fn lock_replica_briefly(&self) -> Result<MutexGuard<'_, Replica>, Failure> {
+        tokio::time::timeout(REPLICA_PATIENCE, self.replica.lock()).await.map_err(|_| Failure::Busy)
     }
 
     /// Waits for something as long as a request may take.

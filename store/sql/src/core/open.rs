@@ -56,7 +56,8 @@ pub(crate) async fn open(
     let mut engines = Engines::new(config.replica_dir.clone())?;
     let engine = engines.make()?;
     let tail = Tail::default();
-    let hold = load(&db, engine.clone(), &tail).await?;
+    let (loaded, hold) = load(&db, engine.clone()).await?;
+    loaded.note(&tail);
     engines.installed();
     let mvcc_config = config.mvcc.clone();
     let mvcc = blocking(move || Mvcc::open(engine, mvcc_config)).await?;

@@ -85,7 +85,7 @@ pub(crate) async fn run(core: Arc<Core>, mut queue: ReadQueue) {
                         waiters.drain(..).for_each(|waiter| _ = waiter.send(Err(error.clone())));
                     }
                 }
-                Err(Failure::Again | Failure::Unknown(_)) => {}
+                Err(Failure::Again | Failure::Busy | Failure::Unknown(_)) => {}
             }
         }
     }

@@ -175,9 +175,14 @@ impl Replica {
         tracing::info!(index = core.mvcc.applied_index(), "filling the replica anew");
         METRICS.reloads.inc();
         let engine = self.engines.make()?;
-        self.hold = load(&core.db, engine.clone(), &core.tail).await?;
+        let (loaded, hold) = load(&core.db, engine.clone()).await?;
+        if loaded.index < core.mvcc.applied_index() || loaded.revision < core.mvcc.revision() {
+            return Err(gone_back_to(core, loaded.index));
+        }
         let mvcc = core.mvcc.clone();
         blocking(move || mvcc.install(engine)).await?;
+        self.hold = hold;
+        loaded.note(&core.tail);
         self.engines.installed();
         core.tokens.clear();
         self.broken = false;
@@ -192,13 +197,17 @@ fn gone_back(core: &Core, head: &Head) -> Failure {
         let text = "the database server that answers takes no writes and is behind what this server has seen";
         return DbError::new(DbErrorKind::ReadOnly, text).into();
     }
+    gone_back_to(core, head.index).into()
+}
+
+fn gone_back_to(core: &Core, index: u64) -> Error {
     let error = Error::Unavailable(format!(
         "the datastore has gone back: this server has seen entry {}, and the entry there, or the last one, \
          which is {}, is another; as after a restore of an older backup or a failover to a replica that was \
          behind: restart this server to accept its state",
         core.mvcc.applied_index(),
-        head.index
+        index
     ));
     core.contact.fail(error.clone());
-    error.into()
+    error
 }

@@ -110,8 +110,8 @@ impl Rows {
             Value::Int(create_revision),
             Value::Int(before.unwrap_or(0)),
             Value::Int(ttl.clamp(0, i64::from(i32::MAX))),
-            value.map_or(Value::Null, Value::Bytes),
-            old.map_or(Value::Null, Value::Bytes),
+            value.map_or(Value::NoBytes, Value::Bytes),
+            old.map_or(Value::NoBytes, Value::Bytes),
         ]);
         self.add_version(change.revision, version, lease);
     }
@@ -180,8 +180,8 @@ pub(crate) fn gap_row(revision: i64) -> Vec<Value> {
         zero.clone(),
         zero.clone(),
         zero,
-        Value::Null,
-        Value::Null,
+        Value::NoBytes,
+        Value::NoBytes,
     ]
 }
 

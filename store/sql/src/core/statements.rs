@@ -54,14 +54,25 @@ async fn insert_chunk(
 /// Runs a statement for many values of one list: `sql` has `{}` where the list
 /// of marks goes.
 pub(crate) async fn for_each(session: &mut dyn Session, sql: &str, values: &[Value]) -> Result<u64, DbError> {
+    for_each_with(session, sql, values, &[]).await
+}
+
+/// As [`for_each`]; of the arguments `more` follow the list.
+pub(crate) async fn for_each_with(
+    session: &mut dyn Session,
+    sql: &str,
+    values: &[Value],
+    more: &[Value],
+) -> Result<u64, DbError> {
     let mut count = 0;
     for chunk in powers_of_two(values) {
-        count += session.execute(&sql.replace("{}", &marks(chunk.len())), chunk).await?;
+        let arguments = [chunk, more].concat();
+        count += session.execute(&sql.replace("{}", &marks(chunk.len())), &arguments).await?;
     }
     Ok(count)
 }
 
-/// As [`for_each`], with rows as answers. Of the arguments `more` follow the list.
+/// As [`for_each_with`], with rows as answers.
 pub(crate) async fn query_each(
     session: &mut dyn Session,
     sql: &str,
@@ -89,7 +100,7 @@ fn powers_of_two(mut values: &[Value]) -> Vec<&[Value]> {
 
 fn size(value: &Value) -> usize {
     match value {
-        Value::Null | Value::Int(_) => 8,
+        Value::Null | Value::NoBytes | Value::Int(_) => 8,
         Value::Text(text) => text.len(),
         Value::Bytes(bytes) => bytes.len(),
     }

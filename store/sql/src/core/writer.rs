@@ -132,7 +132,16 @@ impl Writer {
     /// What to do after an attempt failed.
     async fn after(&mut self, failure: Failure, jobs: &mut Vec<Job>, refusals: &mut u32) -> Next {
         match failure {
-            Failure::Again => Next::Again(Duration::ZERO),
+            Failure::Again => {
+                self.roll_back().await;
+                Next::Again(Duration::ZERO)
+            }
+            Failure::Busy => {
+                self.roll_back().await;
+                // Whoever has it may need the lock of the head for what it does.
+                drop(self.core.until_stop(self.core.replica.lock()).await);
+                Next::Again(Duration::ZERO)
+            }
             Failure::Behind => {
                 // Not under the lock of the head, which all servers wait for.
                 self.roll_back().await;
@@ -201,7 +210,7 @@ impl Writer {
         session.begin().await?;
         let begun = Instant::now();
         let head = lock_head(session, core.db.dialect()).await?;
-        let mut replica = core.replica.lock().await;
+        let mut replica = core.lock_replica_briefly().await?;
         replica.catch_up(&core, session, &head).await?;
         let behind = head.newest_row - head.revision;
         answer_adopted(jobs, core.mvcc.revision());

@@ -97,7 +97,7 @@ pub trait Listener: Send {
     async fn next(&mut self) -> Result<String, DbError>;
 }
 
-/// Opens the database of `endpoint`, which it creates where it is missing, and
+/// Opens the database of `endpoint`, which it creates where it is missing (if that is wanted), and
 /// makes sure that one connection works.
 pub async fn connect(endpoint: &Endpoint, options: &PoolOptions) -> Result<Arc<dyn Database>, DbError> {
     match endpoint {

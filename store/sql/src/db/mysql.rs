@@ -17,6 +17,8 @@ use super::pool::{Driver, Pool};
 use super::{Database, DbError, DbErrorKind, Dialect, PoolOptions, Row, Value};
 use crate::endpoint::{MysqlAddress, MysqlEndpoint, MysqlTls};
 
+/// TLS is required here.
+const INSECURE: &str = "3159";
 /// Unknown database.
 const NO_DATABASE: &str = "1049";
 
@@ -83,8 +85,21 @@ pub(super) async fn connect(
         galera: AtomicBool::new(false),
         shown: format!("the database {}", crate::endpoint::Endpoint::Mysql(endpoint.clone())),
     };
-    let mut first = match driver.open().await {
-        Err(error) if error.code() == Some(NO_DATABASE) => {
+    let mut opened = driver.open().await;
+    // MariaDB says no more than this where it insists on TLS.
+    if let Err(error) = &opened
+        && endpoint.tls_mode == MysqlTls::Allowed
+        && (error.kind() == DbErrorKind::Denied || error.code() == Some(INSECURE))
+    {
+        let encrypted = driver.options.clone().ssl_mode(MySqlSslMode::Required);
+        let again = driver.open_with(&encrypted).await;
+        // That the database is missing is said to who may come in.
+        if again.as_ref().map_or_else(|error| error.code() == Some(NO_DATABASE), |_| true) {
+            (driver.options, opened) = (encrypted, again);
+        }
+    }
+    let mut first = match opened {
+        Err(error) if options.create && error.code() == Some(NO_DATABASE) => {
             create(&driver, endpoint).await?;
             driver.open().await?
         }
@@ -115,7 +130,7 @@ fn connect_options(endpoint: &MysqlEndpoint) -> MySqlConnectOptions {
         options = options.password(password.reveal());
     }
     options = options.ssl_mode(match endpoint.tls_mode {
-        MysqlTls::Disabled => MySqlSslMode::Disabled,
+        MysqlTls::Disabled | MysqlTls::Allowed => MySqlSslMode::Disabled,
         MysqlTls::Preferred => MySqlSslMode::Preferred,
         MysqlTls::Required => MySqlSslMode::Required,
         MysqlTls::Verified => MySqlSslMode::VerifyIdentity,
@@ -140,9 +155,7 @@ fn setup(endpoint: &MysqlEndpoint) -> String {
 }
 
 async fn create(driver: &MysqlDriver, endpoint: &MysqlEndpoint) -> Result<(), DbError> {
-    let mut anywhere = endpoint.clone();
-    anywhere.database.clear();
-    let mut connection = driver.open_with(&connect_options(&anywhere)).await?;
+    let mut connection = driver.open_with(&driver.options.clone().database("")).await?;
     let name = endpoint.database.replace('`', "``");
     let statement =
         format!("CREATE DATABASE IF NOT EXISTS `{name}` CHARACTER SET utf8mb4 COLLATE utf8mb4_bin");
@@ -262,6 +275,7 @@ fn bind(args: &[Value]) -> Result<MySqlArguments, DbError> {
     for arg in args {
         match arg {
             Value::Null => bound.add(None::<i64>),
+            Value::NoBytes => bound.add(None::<Vec<u8>>),
             Value::Int(value) => bound.add(*value),
             Value::Text(value) => bound.add(value.as_str()),
             Value::Bytes(value) => bound.add(value.as_ref()),

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// Limits of a pool of connections; the defaults are kine's, bounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolOptions {
+    /// Make the database where it is missing.
+    pub create: bool,
     /// Idle connections kept; 0 keeps none.
     pub max_idle: usize,
     /// Connections open at a time; 0 means as many as is sensible for the
@@ -31,6 +33,7 @@ const DEFAULT_CAPACITY: usize = 48;
 impl Default for PoolOptions {
     fn default() -> Self {
         Self {
+            create: true,
             max_idle: 20,
             max_open: 0,
             max_lifetime: Duration::ZERO,

@@ -10,7 +10,8 @@ use super::{DbError, DbErrorKind, Value};
 /// Texts kept; past it the cache starts anew.
 const MAX_CACHED: usize = 512;
 
-/// A NULL argument is bit n of a mask, so longer lists are not cached.
+/// A NULL argument is bit n of a mask, so longer lists are cached without NULLs
+/// alone.
 const MAX_ARGS_CACHED: usize = 64;
 
 /// Rewrites statements, and remembers what it rewrote.
@@ -44,6 +45,9 @@ impl Placeholders {
 }
 
 fn mask(args: &[Value]) -> Option<u64> {
+    if !args.contains(&Value::Null) {
+        return Some(0);
+    }
     (args.len() <= MAX_ARGS_CACHED).then(|| {
         args.iter().enumerate().fold(0, |mask, (at, arg)| mask | (u64::from(*arg == Value::Null) << at))
     })

@@ -48,7 +48,7 @@ pub(super) async fn connect(
         own_session: AtomicBool::new(endpoint.prepared_statements.unwrap_or(true)),
     };
     let mut first = match driver.open().await {
-        Err(error) if error.code() == Some(NO_DATABASE) => {
+        Err(error) if options.create && error.code() == Some(NO_DATABASE) => {
             create(&driver, endpoint).await?;
             driver.open().await?
         }
@@ -232,6 +232,7 @@ fn bind(args: &[Value]) -> Result<PgArguments, DbError> {
         match arg {
             // Written into the text; see `Placeholders`.
             Value::Null => Ok(()),
+            Value::NoBytes => bound.add(None::<Vec<u8>>),
             Value::Int(value) => bound.add(*value),
             Value::Text(value) => bound.add(value.as_str()),
             Value::Bytes(value) => bound.add(value.as_ref()),

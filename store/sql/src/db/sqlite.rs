@@ -33,9 +33,12 @@ pub(super) async fn connect(
     options: &PoolOptions,
 ) -> Result<Arc<dyn Database>, DbError> {
     let path = endpoint.path.clone();
-    tokio::task::spawn_blocking(move || create(&path))
-        .await
-        .map_err(|error| DbError::new(DbErrorKind::Other, error.to_string()))??;
+    let make = options.create;
+    let prepared = tokio::task::spawn_blocking(move || match make || path.exists() {
+        true => create(&path),
+        false => Err(DbError::new(DbErrorKind::Missing, format!("{} does not exist", path.display()))),
+    });
+    prepared.await.map_err(|error| DbError::new(DbErrorKind::Other, error.to_string()))??;
     let driver = SqliteDriver {
         options: SqliteConnectOptions::new()
             .filename(&endpoint.path)
@@ -146,6 +149,7 @@ fn bind(args: &[Value]) -> Result<SqliteArguments, DbError> {
     for arg in args {
         match arg {
             Value::Null => bound.add(None::<i64>),
+            Value::NoBytes => bound.add(None::<Vec<u8>>),
             Value::Int(value) => bound.add(*value),
             Value::Text(value) => bound.add(value.clone()),
             Value::Bytes(value) => bound.add(value.to_vec()),

@@ -9,6 +9,9 @@ use super::{DbError, DbErrorKind};
 pub enum Value {
     /// SQL's NULL.
     Null,
+    /// NULL as an argument where otherwise bytes stand: a statement that was
+    /// prepared takes it, whereas Postgres needs another text for [`Value::Null`].
+    NoBytes,
     /// Any integer type.
     Int(i64),
     /// Text.
@@ -60,7 +63,7 @@ impl Row {
     /// The integer in `column`, where there is one.
     pub fn opt_int(&self, column: usize) -> Result<Option<i64>, DbError> {
         match self.get(column)? {
-            Value::Null => Ok(None),
+            Value::Null | Value::NoBytes => Ok(None),
             Value::Int(value) => Ok(Some(*value)),
             other => Err(wrong(column, "an integer", other)),
         }
@@ -74,7 +77,7 @@ impl Row {
     /// The bytes in `column`, where there are any.
     pub fn opt_bytes(&self, column: usize) -> Result<Option<Bytes>, DbError> {
         match self.get(column)? {
-            Value::Null => Ok(None),
+            Value::Null | Value::NoBytes => Ok(None),
             Value::Bytes(value) => Ok(Some(value.clone())),
             Value::Text(value) => Ok(Some(Bytes::copy_from_slice(value.as_bytes()))),
             other => Err(wrong(column, "bytes", other)),
@@ -90,7 +93,7 @@ impl Row {
     /// The text in `column`, where there is one.
     pub fn opt_text(&self, column: usize) -> Result<Option<&str>, DbError> {
         match self.get(column)? {
-            Value::Null => Ok(None),
+            Value::Null | Value::NoBytes => Ok(None),
             Value::Text(value) => Ok(Some(value)),
             Value::Bytes(value) => std::str::from_utf8(value)
                 .map(Some)
@@ -116,7 +119,7 @@ fn null(column: usize) -> DbError {
 
 fn wrong(column: usize, wanted: &str, found: &Value) -> DbError {
     let found = match found {
-        Value::Null => "NULL",
+        Value::Null | Value::NoBytes => "NULL",
         Value::Int(_) => "an integer",
         Value::Text(_) => "a text",
         Value::Bytes(_) => "bytes",

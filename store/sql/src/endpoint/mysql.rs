@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::tls::is_this_machine;
 use super::{DEFAULT_DATABASE, EndpointError, Secret, TlsFiles, query};
 
 const DEFAULT_PORT: u16 = 3306;
@@ -27,6 +28,8 @@ pub enum MysqlAddress {
 pub enum MysqlTls {
     /// Never.
     Disabled,
+    /// Where the server insists; any certificate.
+    Allowed,
     /// Where the server can; any certificate.
     Preferred,
     /// Always; any certificate.
@@ -200,6 +203,13 @@ impl MysqlEndpoint {
         Ok(())
     }
 
+    fn is_on_this_machine(&self) -> bool {
+        match &self.address {
+            MysqlAddress::Tcp(host, _) => is_this_machine(host),
+            MysqlAddress::Unix(_) => true,
+        }
+    }
+
     fn effective_mode(&self, given: Option<MysqlTls>) -> MysqlTls {
         let files = self.tls.ca_file.is_some() || self.tls.cert_file.is_some();
         match given {
@@ -207,6 +217,7 @@ impl MysqlEndpoint {
             _ if self.tls.skip_verify => MysqlTls::Required,
             Some(mode) => mode,
             None if files => MysqlTls::Verified,
+            None if self.is_on_this_machine() => MysqlTls::Allowed,
             None => MysqlTls::Preferred,
         }
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::hosts::{self, PostgresHost, PostgresTarget};
+use super::tls::is_this_machine;
 use super::{DEFAULT_DATABASE, EndpointError, Secret, TlsFiles, query};
 
 /// How long opening a connection may take where nothing is said.
@@ -184,6 +185,7 @@ impl PostgresEndpoint {
             _ if self.tls.skip_verify && given != Some(PostgresTls::Disable) => PostgresTls::Require,
             None if has_ca => PostgresTls::VerifyFull,
             None if self.tls.cert_file.is_some() => PostgresTls::VerifyFull,
+            None if self.hosts.iter().all(|host| is_this_machine(&host.host)) => PostgresTls::Allow,
             None => PostgresTls::Prefer,
             Some(PostgresTls::Require) if has_ca => PostgresTls::VerifyCa,
             Some(mode) => mode,

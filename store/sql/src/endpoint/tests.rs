@@ -66,7 +66,7 @@ fn postgres_has_kines_defaults() {
         assert_eq!(endpoint.user, "postgres");
         assert_eq!(endpoint.password, Some(Secret::new("postgres")));
         assert_eq!(endpoint.database, "kubernetes");
-        assert_eq!(endpoint.ssl_mode, PostgresTls::Prefer);
+        assert_eq!(endpoint.ssl_mode, PostgresTls::Allow);
         assert_eq!(endpoint.prepared_statements, None);
     }
 }
@@ -162,6 +162,19 @@ fn files_for_tls_turn_verification_on() {
     assert_eq!(with("mysql://@tcp(h)/", ca.clone()), MysqlTls::Verified);
     assert_eq!(with("mysql://@tcp(h)/", blind.clone()), MysqlTls::Required);
     assert_eq!(with("mysql://@tcp(h)/?tls=false", blind), MysqlTls::Disabled);
+    // On one machine nothing is encrypted that need not be.
+    let none = TlsFiles::default;
+    for (host, mode) in
+        [("127.0.0.1", MysqlTls::Allowed), ("[::1]", MysqlTls::Allowed), ("h", MysqlTls::Preferred)]
+    {
+        assert_eq!(with(&format!("mysql://u@tcp({host}:1)/d"), none()), mode, "{host}");
+    }
+    assert_eq!(with("mysql://@tcp(127.0.0.1)/", ca.clone()), MysqlTls::Verified);
+    for (hosts, mode) in
+        [("h", PostgresTls::Prefer), ("localhost,h", PostgresTls::Prefer), ("127.1.2.3", PostgresTls::Allow)]
+    {
+        assert_eq!(postgres(&format!("postgres://{hosts}/d")).ssl_mode, mode, "{hosts}");
+    }
     let key_alone = TlsFiles { key_file: Some("k".into()), ..TlsFiles::default() };
     Endpoint::parse("postgres://", key_alone).expect_err("a key without a certificate");
 }

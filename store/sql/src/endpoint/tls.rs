@@ -1,5 +1,6 @@
 //! The files that secure the connection to the database.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::EndpointError;
@@ -15,6 +16,14 @@ pub struct TlsFiles {
     pub key_file: Option<PathBuf>,
     /// Accept any certificate of the server.
     pub skip_verify: bool,
+}
+
+/// Whether a host is this machine: nothing is on the way there that could
+/// listen. Without encryption a statement is one write, for which no
+/// acknowledgement is waited in between (sqlx leaves Nagle's algorithm on).
+pub(super) fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host == "localhost" || host.starts_with('/') || address.is_ok_and(|address| address.is_loopback())
 }
 
 impl TlsFiles {

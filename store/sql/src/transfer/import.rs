@@ -26,6 +26,9 @@ const ATTEMPTS: u32 = 60;
 /// Pause before the next.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// Whose import it is while one is thrown away: nobody's.
+const CLEARING: i64 = 0;
+
 const UNFINISHED: &str = "a migration from elsewhere, or one whose source was compacted meanwhile, was left \
                           unfinished in the target database: run with --restart to throw away what it wrote";
 
@@ -367,6 +370,9 @@ async fn set_progress(
 /// one is set.
 async fn clear(session: &mut dyn Session) -> Result<(), DbError> {
     session.set_limit(Duration::from_secs(3600));
+    // Whoever finds it half cleared must not take it for the beginning of anything.
+    let sql = "UPDATE skiff_progress SET value = ? WHERE name = ?";
+    session.execute(sql, &[Value::Int(CLEARING), Value::Text(IMPORT.to_owned())]).await?;
     reopen(session).await?;
     for sql in ["DELETE FROM skiff_version", "DELETE FROM skiff_row"] {
         session.execute(sql, &[]).await?;

@@ -57,7 +57,19 @@ impl Reader {
         }
     }
 
-    /// Brings the replica to where the database is now.
+    /// Brings the replica to where the database is now, for certain: ids that may
+    /// still be on their way are waited for.
+    ///
+    /// # Errors
+    /// As [`Reader::advance`].
+    pub async fn settle(&mut self) -> Result<()> {
+        match self {
+            Reader::Ours(reader) => reader.advance().await,
+            Reader::Kine(reader) => reader.settle().await,
+        }
+    }
+
+    /// Brings the replica to where the database is now, as far as that is decided.
     ///
     /// # Errors
     /// The database failed: to be tried again.

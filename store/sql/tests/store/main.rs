@@ -12,6 +12,7 @@ mod galera;
 mod hosts;
 mod kine;
 mod mended;
+mod reading;
 mod servers;
 mod takeover;
 mod tls;

@@ -9,7 +9,7 @@ use skiff_store::{ApiError, Store, StoreExt};
 
 use super::until;
 use crate::base::Base;
-use crate::kine::{self, Row};
+use crate::kine::{self, Peer, Row};
 use crate::servers::{listed, watch};
 
 crate::on_each! {
@@ -35,6 +35,17 @@ async fn kine_compacts_alone(db: &dyn Database, through: i64) {
     session.begin().await.unwrap();
     kine_compacts(session.as_mut(), through).await;
     session.commit().await.unwrap();
+}
+
+/// kine writes and compacts what no server of ours can have seen: in one moment.
+pub(super) async fn goes_on_alone(kine: &mut Peer) {
+    kine.session.begin().await.unwrap();
+    for round in 0..3 {
+        assert!(kine.write("kines", Some(&round.to_string())).await);
+    }
+    let newest = kine.session.query("SELECT MAX(id) FROM kine", &[]).await.unwrap()[0].int(0).unwrap();
+    kine_compacts(kine.session.as_mut(), newest).await;
+    kine.session.commit().await.unwrap();
 }
 
 async fn assert_compacted(server: &SqlStore, revision: i64) {
